@@ -1,0 +1,35 @@
+/**
+ * What the system door may do: job -> table -> verbs. One list, used twice: `withSystem` refuses a statement of a job
+ * that touches what the job's list lacks, and a test demands that the grants of the role `stoa_system` in the migrated
+ * schema are exactly the union of these lists. Whoever owns a table adds its lines here, beside the migration that
+ * passes the same verbs to `platform.protect_tenant_table` or `platform.protect_platform_table`.
+ */
+
+export type Verb = 'select' | 'insert' | 'update' | 'delete';
+
+export type JobGrants = Readonly<Record<string, readonly Verb[]>>;
+
+export const systemGrants = {
+  /** Writes what the journal holds: requests, usage, events; in batches over many tenants. */
+  settlement: {},
+  /** Authentication: key id -> principal and tenant policy. */
+  'key-lookup': {},
+  /** Makes the partitions of the coming days and drops the expired, through definer functions only. */
+  partitions: {},
+  /** Deletes what is past its stated retention. */
+  retention: {},
+  /** Deletes the rows of tenants whose grace is over. */
+  purge: {},
+  /** Leases of `platform/jobs`: at most one process runs a timer. */
+  leases: { 'platform.leases': ['select', 'insert', 'update', 'delete'] },
+  /** Snapshots of providers, credentials and models. */
+  registry: {},
+  /** Snapshots of the price book; seeding and importing it. */
+  prices: {},
+  /** Snapshots of routing policies. */
+  policies: {},
+  /** Keeps, answers and expires idempotency keys. */
+  idempotency: {},
+} as const satisfies Record<string, JobGrants>;
+
+export type SystemJob = keyof typeof systemGrants;

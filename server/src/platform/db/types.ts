@@ -1,0 +1,154 @@
+/**
+ * The interface of the database port. All access to rows goes through one of three doors; each hands its callback a
+ * handle of its own type, so that a query function says by its parameter which door it needs, and a query outside of a
+ * door cannot be written: a plain Kysely lacks the brand.
+ */
+
+import type { Kysely } from 'kysely';
+import type { SystemJob } from './grants.ts';
+
+export type { SystemJob } from './grants.ts';
+
+/** Carried by every handle; the value names the door. Stays inside this module, so nobody else can brand a Kysely. */
+export const door: unique symbol = Symbol('stoa.door');
+
+/** Queries are written as SQL (`sql<Row>\`...\`.execute(tx)`), so the handles know of no table types. */
+export type NoTables = Record<string, never>;
+
+/** One open transaction as `stoa_tenant`, its tenant set: row security shows that tenant's rows and no others. */
+export type TenantHandle = Kysely<NoTables> & { readonly [door]: 'tenant' };
+
+/** One open transaction as `stoa_operator`: every tenant's rows; its audit entry is part of the transaction. */
+export type OperatorHandle = Kysely<NoTables> & { readonly [door]: 'operator' };
+
+/** One open transaction as `stoa_system`: every tenant's rows, in the tables and verbs that the job's grant lists. */
+export type SystemHandle = Kysely<NoTables> & { readonly [door]: 'system' };
+
+export interface TenantContext {
+  /** The tenant's id as UUID text in lower case; anything else is refused before a statement is sent. */
+  readonly tenantId: string;
+  readonly requestId?: string;
+}
+
+export interface OperatorContext {
+  /** Who acts: an operator key's id, or `system:` and what runs by itself (`system:set-up`). */
+  readonly operator: string;
+  readonly requestId?: string;
+  /** The tenant acted upon, as UUID text, where there is one. */
+  readonly tenantId?: string;
+}
+
+export interface DoorOptions {
+  /**
+   * How long each statement, and the wait for a connection, may take. Milliseconds, 1 to 600,000; default 5,000.
+   * Past it the caller gets `database_timeout`, and the transaction is rolled back.
+   */
+  readonly deadlineMs?: number;
+  /** Aborting ends the wait and the running statement; the door then rejects with the signal's reason. */
+  readonly signal?: AbortSignal;
+}
+
+/** The SQL files of one module. */
+export interface MigrationSet {
+  /** The module's name, as in `control/tenants`. Part of the key under which applied files are remembered. */
+  readonly module: string;
+  /** The folder of the files `NNNN-name.sql`, numbered from 0001 without a gap, never changed once applied. */
+  readonly directory: URL;
+}
+
+export interface AppliedMigration {
+  readonly module: string;
+  readonly number: number;
+  readonly name: string;
+}
+
+export interface MigrationReport {
+  /** What this call applied, in order; empty when the schema was current. */
+  readonly applied: readonly AppliedMigration[];
+  readonly durationMs: number;
+}
+
+/**
+ * `current`: exactly what the code knows. `behind`: files wait to be applied.
+ * `ahead`: the database holds migrations newer than this code can serve.
+ */
+export type SchemaState = 'current' | 'behind' | 'ahead';
+
+/** How often each door was used since the process opened its database; for metrics. */
+export interface DoorCounts {
+  readonly tenant: number;
+  readonly operator: number;
+  readonly system: Readonly<Partial<Record<SystemJob, number>>>;
+}
+
+/**
+ * One database. Every method may be called concurrently. A lost server rejects with `database_unavailable` and recovers
+ * by itself; what a statement itself is refused for (a unique violation, say) arrives as `SqlError`, to be inspected with
+ * `isUniqueViolation` and its siblings.
+ */
+export interface Database {
+  /**
+   * Runs `fn` in one transaction that sees and changes one tenant's rows only. Commits when `fn` resolves, rolls back
+   * when it throws, and passes its error on. Never call a model, or wait for anything but SQL, inside. A door inside a
+   * door throws at once.
+   */
+  withTenant<T>(context: TenantContext, fn: (tx: TenantHandle) => Promise<T>, options?: DoorOptions): Promise<T>;
+  /** Like `withTenant`, over all tenants. Writes `reason` to `platform.audit_entries` in the same transaction. */
+  withOperator<T>(
+    context: OperatorContext,
+    reason: string,
+    fn: (tx: OperatorHandle) => Promise<T>,
+    options?: DoorOptions,
+  ): Promise<T>;
+  /** Like `withTenant`, over all tenants, limited to the tables and verbs that `grants.ts` lists for the job. */
+  withSystem<T>(job: SystemJob, fn: (tx: SystemHandle) => Promise<T>, options?: DoorOptions): Promise<T>;
+  /**
+   * Applies what is missing, in the order of the sets and then of the numbers, one transaction a file. Refuses (with
+   * `migration_refused`) a changed old file, a gap in the numbers, and a database that is ahead. Safe to be called by
+   * several processes at once.
+   */
+  migrate(sets: readonly MigrationSet[]): Promise<MigrationReport>;
+  schemaState(sets: readonly MigrationSet[]): Promise<SchemaState>;
+  /** Resolves when the database answers within the deadline (default 1,000 ms), else rejects. */
+  ping(deadlineMs?: number): Promise<void>;
+  doorCounts(): DoorCounts;
+  readonly adapter: 'pglite' | 'postgres';
+  /** Waits for open transactions up to their own deadlines, then closes. May be called twice. */
+  close(): Promise<void>;
+}
+
+/** The four logins of a PostgreSQL server, as connection URLs. */
+export interface PostgresUrls {
+  readonly tenant: string;
+  readonly operator: string;
+  readonly system: string;
+  readonly migration: string;
+}
+
+export interface PoolSizes {
+  /** Connections, 1 to 200; default 10. */
+  readonly tenant?: number;
+  /** Connections, 1 to 200; default 4. */
+  readonly operator?: number;
+  /** Connections, 1 to 200; default 4. */
+  readonly system?: number;
+}
+
+/** PGlite in a worker thread. Without `directory` the database lives in memory and ends with the process. */
+export interface PgliteSettings {
+  readonly adapter: 'pglite';
+  /** Path of PGlite's own folder (`<data directory>/pglite`). The caller holds the data directory's lock. */
+  readonly directory?: string;
+  /** A dumped data directory (tar) to start from, where the database doesn't exist yet. */
+  readonly snapshot?: Uint8Array;
+}
+
+export interface PostgresSettings {
+  readonly adapter: 'postgres';
+  readonly urls: PostgresUrls;
+  readonly pools?: PoolSizes;
+  /** Shown in pg_stat_activity; default `stoa`. */
+  readonly applicationName?: string;
+}
+
+export type DatabaseSettings = PgliteSettings | PostgresSettings;
