@@ -1,0 +1,72 @@
+import type { z } from 'zod';
+import type { ErrorCode } from './errors.ts';
+import type { Permission } from './permissions.ts';
+
+/** `public` is STOA_LISTEN (tenants), `admin` is STOA_ADMIN_LISTEN (the operator). */
+export type Listener = 'public' | 'admin';
+
+/**
+ * Who may call: a tenant key with this permission, the operator, or anybody. Endpoints of the public listener never
+ * accept an operator key, and those of the admin listener never accept a tenant's.
+ */
+export type Access = { readonly permission: Permission } | 'operator' | 'anyone';
+
+export interface EndpointResponse {
+  readonly description: string;
+  readonly schema?: z.ZodType;
+  /** Default `application/json`. */
+  readonly contentType?: string;
+}
+
+export interface EndpointExample {
+  readonly params?: Readonly<Record<string, string>>;
+  readonly query?: Readonly<Record<string, string>>;
+  readonly body?: unknown;
+}
+
+/**
+ * One HTTP operation: everything a client, the router, the OpenAPI document and the tests need to know of it.
+ * `path` uses `{name}` for parameters. `idempotent: 'key'` means a creating POST that honours `Idempotency-Key`.
+ * `errors` lists the codes beyond those that every endpoint can answer (`commonErrors`).
+ */
+export interface Endpoint<
+  Params extends z.ZodType = z.ZodType,
+  Query extends z.ZodType = z.ZodType,
+  Body extends z.ZodType = z.ZodType,
+> {
+  readonly id: string;
+  readonly listener: Listener;
+  readonly method: 'GET' | 'POST' | 'PATCH' | 'PUT' | 'DELETE';
+  readonly path: string;
+  readonly summary: string;
+  readonly access: Access;
+  readonly params?: Params;
+  readonly query?: Query;
+  readonly body?: Body;
+  readonly responses: Readonly<Record<number, EndpointResponse>>;
+  readonly errors: readonly ErrorCode[];
+  readonly idempotent: 'yes' | 'no' | 'key';
+  readonly example: EndpointExample;
+}
+
+/** Declares an endpoint and keeps the exact types of its shapes. */
+export function endpoint<
+  Params extends z.ZodType = z.ZodNever,
+  Query extends z.ZodType = z.ZodNever,
+  Body extends z.ZodType = z.ZodNever,
+>(declaration: Endpoint<Params, Query, Body>): Endpoint<Params, Query, Body> {
+  return declaration;
+}
+
+/** Codes that any endpoint with a credential can answer, so that they need not be repeated. */
+export const commonErrors: readonly ErrorCode[] = [
+  'invalid_api_key',
+  'key_revoked',
+  'key_expired',
+  'permission_denied',
+  'tenant_suspended',
+  'internal_error',
+  'overloaded',
+  'draining',
+  'database_unavailable',
+];
