@@ -1,0 +1,97 @@
+import type { IncomingMessage, ServerResponse } from 'node:http';
+import type { Endpoint } from '@stoa/contracts';
+import type { AppError, OperatorPrincipal, Principal, RequestId, TenantPrincipal } from '#kernel';
+import type { z } from 'zod';
+
+/** What every handler knows of its request besides the parsed input. */
+export interface RequestContext {
+  readonly requestId: RequestId;
+  /** `req_...`, as sent in `x-request-id`. */
+  readonly publicRequestId: string;
+  /** The caller's own `x-request-id`, cut to 128 printable characters, or null. */
+  readonly clientRequestId: string | null;
+  /** The caller's `traceparent`, unchecked, or null. */
+  readonly traceparent: string | null;
+  readonly remoteAddress: string;
+  readonly ifMatch: string | null;
+  readonly idempotencyKey: string | null;
+}
+
+type Output<Schema> = Schema extends z.ZodType ? z.output<Schema> : undefined;
+
+export interface RouteInput<E extends Endpoint> {
+  readonly params: Output<E['params']>;
+  readonly query: Output<E['query']>;
+  readonly body: Output<E['body']>;
+}
+
+/** Who calls, by what the endpoint demands. */
+export type PrincipalOf<E extends Endpoint> = E['access'] extends 'operator'
+  ? OperatorPrincipal
+  : E['access'] extends 'anyone'
+    ? null
+    : TenantPrincipal;
+
+export interface RouteReply {
+  readonly status: number;
+  /** JSON value, or undefined for an empty body. Bigints are refused: turn money into decimal text first. */
+  readonly body?: unknown;
+  readonly headers?: Readonly<Record<string, string>>;
+}
+
+/** A route whose input and output are JSON values. Throwing an AppError answers with its error body. */
+export interface JsonRoute {
+  readonly kind: 'json';
+  readonly endpoint: Endpoint;
+  handle(input: RouteInput<Endpoint>, principal: Principal | null, context: RequestContext): Promise<RouteReply>;
+}
+
+/**
+ * A route that owns the response from its first byte: chat and embeddings. The edge has authenticated the caller,
+ * checked the permission and read the body within its limits; headers `x-request-id` is already set on the response.
+ */
+export interface RawExchange {
+  readonly request: IncomingMessage;
+  readonly response: ServerResponse;
+  readonly body: Buffer;
+  readonly principal: TenantPrincipal;
+  readonly context: RequestContext;
+  /** Answers with the error body; does nothing but end the socket where the head went out already. */
+  fail(error: AppError): void;
+  /** Gives the body's bytes back to the budget over all bodies in flight; the edge also does it when the response closes. */
+  releaseBody(): void;
+}
+
+export interface RawRoute {
+  readonly kind: 'raw';
+  readonly endpoint: Endpoint;
+  handle(exchange: RawExchange): void;
+}
+
+export type Route = JsonRoute | RawRoute;
+
+/**
+ * Turns an Authorization header into a principal. Synchronous where the key is cached, so that the path of a chat makes
+ * no promise for it. Throws or rejects with `invalid_api_key`, `key_revoked`, `key_expired`, `tenant_suspended` or
+ * `database_unavailable`.
+ */
+export interface Authenticator {
+  tenant(authorization: string | undefined): TenantPrincipal | Promise<TenantPrincipal>;
+  operator(authorization: string | undefined): OperatorPrincipal | Promise<OperatorPrincipal>;
+}
+
+/** Remembers the answers to creating POSTs that carried `Idempotency-Key`, for 24 hours. Control/access implements it. */
+export interface IdempotencyStore {
+  /**
+   * Runs `fn` once for (principal, endpoint, key); a repeat with the same body gets the first answer, with another body
+   * `idempotency_conflict`, while the first still runs `idempotency_in_progress`. An answer of 5xx is not remembered.
+   */
+  once(scope: { principal: Principal; endpointId: string; key: string; bodyHash: string }, fn: () => Promise<RouteReply>): Promise<RouteReply>;
+}
+
+/** Binds a handler to an endpoint's exact types. */
+export type JsonHandler<E extends Endpoint> = (
+  input: RouteInput<E>,
+  principal: PrincipalOf<E>,
+  context: RequestContext,
+) => Promise<RouteReply>;
