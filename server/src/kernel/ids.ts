@@ -17,7 +17,7 @@ export type RequestId = Branded<'request'>;
 export type IdPrefix = 'ten' | 'req' | 'prj' | 'prov' | 'mod' | 'aud' | 'evt' | 'pol';
 
 const alphabet = '0123456789abcdefghjkmnpqrstvwxyz';
-const values = new Map([...alphabet].map((letter, value) => [letter, BigInt(value)]));
+const values = new Map(Array.from(alphabet).map((letter, value) => [letter, BigInt(value)]));
 const uuidPattern = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/;
 const suffixPattern = /^[0-7][0-9a-hjkmnp-tv-z]{25}$/;
 

@@ -1,7 +1,6 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { Endpoint } from '@stoa/contracts';
 import type { AppError, OperatorPrincipal, Principal, RequestId, TenantPrincipal } from '#kernel';
-import type { z } from 'zod';
 
 /** What every handler knows of its request besides the parsed input. */
 export interface RequestContext {
@@ -17,33 +16,30 @@ export interface RequestContext {
   readonly idempotencyKey: string | null;
 }
 
-type Output<Schema> = Schema extends z.ZodType ? z.output<Schema> : undefined;
-
-export interface RouteInput<E extends Endpoint> {
-  readonly params: Output<E['params']>;
-  readonly query: Output<E['query']>;
-  readonly body: Output<E['body']>;
-}
-
-/** Who calls, by what the endpoint demands. */
-export type PrincipalOf<E extends Endpoint> = E['access'] extends 'operator'
-  ? OperatorPrincipal
-  : E['access'] extends 'anyone'
-    ? null
-    : TenantPrincipal;
-
 export interface RouteReply {
   readonly status: number;
   /** JSON value, or undefined for an empty body. Bigints are refused: turn money into decimal text first. */
   readonly body?: unknown;
+  /** Sent instead of `body` where an answer is no JSON (metrics). */
+  readonly text?: { readonly contentType: string; readonly content: string };
   readonly headers?: Readonly<Record<string, string>>;
 }
 
-/** A route whose input and output are JSON values. Throwing an AppError answers with its error body. */
+/** What came in, not checked yet. */
+export interface RawInput {
+  readonly params: unknown;
+  readonly query: unknown;
+  readonly body: unknown;
+}
+
+/**
+ * A route whose input and output are JSON values. Made by `tenantRoute`, `operatorRoute` or `openRoute`, which check the
+ * input with the endpoint's schemas and give the handler exact types. Throwing an AppError answers with its error body.
+ */
 export interface JsonRoute {
   readonly kind: 'json';
   readonly endpoint: Endpoint;
-  handle(input: RouteInput<Endpoint>, principal: Principal | null, context: RequestContext): Promise<RouteReply>;
+  handle(input: RawInput, principal: Principal | null, context: RequestContext): Promise<RouteReply>;
 }
 
 /**
@@ -88,10 +84,3 @@ export interface IdempotencyStore {
    */
   once(scope: { principal: Principal; endpointId: string; key: string; bodyHash: string }, fn: () => Promise<RouteReply>): Promise<RouteReply>;
 }
-
-/** Binds a handler to an endpoint's exact types. */
-export type JsonHandler<E extends Endpoint> = (
-  input: RouteInput<E>,
-  principal: PrincipalOf<E>,
-  context: RequestContext,
-) => Promise<RouteReply>;
