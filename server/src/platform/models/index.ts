@@ -1,1 +1,12 @@
 export type * from './types.ts';
+export {
+  createFrameScanner,
+  dataStart,
+  type FrameListener,
+  type FrameScanner,
+  type FrameShape,
+  frameShape,
+  MAX_FRAME_BYTES,
+  readFrame,
+  type ServerSentEvent,
+} from './sse.ts';
