@@ -1,1 +1,2 @@
+export { createQuotas } from './quotas.ts';
 export type * from './types.ts';

@@ -1,2 +1,6 @@
-export * from './routes.ts';
+export { createBodyBudget } from './body.ts';
+export { httpMetrics } from './metrics.ts';
+export { operatorRoute, openRoute, tenantRoute } from './routes.ts';
+export { createHttpServer } from './server.ts';
+export type { AccessLine, HttpServer } from './server.ts';
 export type * from './types.ts';

@@ -15,7 +15,11 @@ export interface CheckedInput<Params extends z.ZodType, Query extends z.ZodType,
 /** A route for a tenant's key; the edge has checked the endpoint's permission. */
 export function tenantRoute<P extends z.ZodType, Q extends z.ZodType, B extends z.ZodType>(
   endpoint: Endpoint<P, Q, B>,
-  handler: (input: CheckedInput<P, Q, B>, principal: TenantPrincipal, context: RequestContext) => Promise<RouteReply>,
+  handler: (
+    input: CheckedInput<P, Q, B>,
+    principal: TenantPrincipal,
+    context: RequestContext,
+  ) => Promise<RouteReply>,
 ): JsonRoute {
   return {
     kind: 'json',
@@ -30,7 +34,11 @@ export function tenantRoute<P extends z.ZodType, Q extends z.ZodType, B extends 
 /** A route of the operator. */
 export function operatorRoute<P extends z.ZodType, Q extends z.ZodType, B extends z.ZodType>(
   endpoint: Endpoint<P, Q, B>,
-  handler: (input: CheckedInput<P, Q, B>, principal: OperatorPrincipal, context: RequestContext) => Promise<RouteReply>,
+  handler: (
+    input: CheckedInput<P, Q, B>,
+    principal: OperatorPrincipal,
+    context: RequestContext,
+  ) => Promise<RouteReply>,
 ): JsonRoute {
   return {
     kind: 'json',

@@ -82,5 +82,8 @@ export interface IdempotencyStore {
    * Runs `fn` once for (principal, endpoint, key); a repeat with the same body gets the first answer, with another body
    * `idempotency_conflict`, while the first still runs `idempotency_in_progress`. An answer of 5xx is not remembered.
    */
-  once(scope: { principal: Principal; endpointId: string; key: string; bodyHash: string }, fn: () => Promise<RouteReply>): Promise<RouteReply>;
+  once(
+    scope: { principal: Principal; endpointId: string; key: string; bodyHash: string },
+    fn: () => Promise<RouteReply>,
+  ): Promise<RouteReply>;
 }

@@ -1,1 +1,2 @@
+export { createDecider } from './decider.ts';
 export type * from './types.ts';

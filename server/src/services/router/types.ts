@@ -8,7 +8,7 @@ export interface DecisionRequest {
   /** For `auto`: the tenant's targets in its policy order; for a named model the one target. */
   readonly candidates: readonly Target[];
   /** Whether an attempt at the target would be let through now (its breaker is not open). */
-  isHealthy(target: Target): boolean;
+  readonly isHealthy: (target: Target) => boolean;
 }
 
 export interface Decision {

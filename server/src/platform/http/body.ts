@@ -1,0 +1,98 @@
+import type { IncomingMessage } from 'node:http';
+import { AppError } from '#kernel';
+
+/**
+ * Request bodies are held in memory whole, so two bounds hold: one body's size, and the sum over all bodies in flight.
+ * A body that states its length takes its share before the first byte is read; a chunked one takes it as it grows.
+ */
+export interface BodyBudget {
+  readonly maximumBytes: number;
+  readonly maximumInFlightBytes: number;
+  inFlightBytes: number;
+}
+
+export function createBodyBudget(maximumBytes: number, maximumInFlightBytes: number): BodyBudget {
+  return { maximumBytes, maximumInFlightBytes, inFlightBytes: 0 };
+}
+
+/** A body with the bytes that it holds of the budget; `release` gives them back and may be called twice. */
+export interface HeldBody {
+  readonly bytes: Buffer;
+  release(): void;
+}
+
+/**
+ * Reads a body whole. `done` is called once: with `body_too_large`, `overloaded` (the budget over all bodies is used
+ * up), `bad_request` (the client went away in the middle) or the body.
+ */
+export function readBody(
+  request: IncomingMessage,
+  budget: BodyBudget,
+  done: (error: AppError | null, body: HeldBody | null) => void,
+): void {
+  const stated = Number(request.headers['content-length'] ?? 0);
+  let held = 0;
+  let isOver = false;
+  const finish = (error: AppError | null, body: HeldBody | null): void => {
+    if (isOver) return;
+    isOver = true;
+    if (error) budget.inFlightBytes -= held;
+    done(error, body);
+  };
+  const take = (bytes: number): AppError | null => {
+    if (held + bytes > budget.maximumBytes) return tooLarge(budget);
+    if (budget.inFlightBytes + bytes > budget.maximumInFlightBytes) return noRoom();
+    held += bytes;
+    budget.inFlightBytes += bytes;
+    return null;
+  };
+  const refusal = take(stated);
+  if (refusal) {
+    finish(refusal, null);
+    return;
+  }
+  const parts: Buffer[] = [];
+  let length = 0;
+  request.on('data', (part: Buffer) => {
+    if (isOver) return;
+    length += part.length;
+    const over = length > held ? take(length - held) : null;
+    if (over) {
+      finish(over, null);
+      return;
+    }
+    parts.push(part);
+  });
+  request.on('end', () => {
+    const [only] = parts;
+    const bytes = parts.length === 1 && only ? only : Buffer.concat(parts, length);
+    finish(null, { bytes, release: releaseOnce(budget, held) });
+  });
+  request.on('error', (cause) =>
+    finish(new AppError('bad_request', 'The body ended early.', { cause }), null),
+  );
+  request.on('close', () => finish(new AppError('bad_request', 'The body ended early.'), null));
+}
+
+function releaseOnce(budget: BodyBudget, bytes: number): () => void {
+  let isReleased = false;
+  return () => {
+    if (isReleased) return;
+    isReleased = true;
+    budget.inFlightBytes -= bytes;
+  };
+}
+
+function tooLarge(budget: BodyBudget): AppError {
+  return new AppError('body_too_large', `The body is larger than ${budget.maximumBytes} bytes.`);
+}
+
+function noRoom(): AppError {
+  return new AppError(
+    'overloaded',
+    'The platform holds as many request bodies as it can; try again in a moment.',
+    {
+      retryAfterMs: 1_000,
+    },
+  );
+}

@@ -1,0 +1,484 @@
+import { createHash } from 'node:crypto';
+import type { IncomingMessage, ServerResponse } from 'node:http';
+import type { AddressInfo } from 'node:net';
+import type { Endpoint } from '@stoa/contracts';
+import Fastify, { type FastifyInstance, type FastifyReply, type FastifyRequest } from 'fastify';
+import {
+  AppError,
+  type Logger,
+  newRequestId,
+  parseJsonBody,
+  type Principal,
+  requirePermission,
+  toAppError,
+  toTypeId,
+} from '#kernel';
+import type { Counter, Histogram } from '#telemetry';
+import { sendError, sendSocketError } from './answers.ts';
+import { type BodyBudget, type HeldBody, readBody } from './body.ts';
+import type { Authenticator, IdempotencyStore, JsonRoute, RawRoute, RequestContext, Route } from './types.ts';
+
+/**
+ * One listener. Order of work for a request: an id, the credential, the permission, the body within its bounds, the
+ * handler. So a stranger costs no memory, and a body is never read for somebody who may not send it. Chat and
+ * embeddings take the response over as raw routes; everything else answers JSON through here.
+ */
+export interface HttpServerDeps {
+  readonly authenticator: Authenticator;
+  readonly idempotency: IdempotencyStore;
+  readonly budget: BodyBudget;
+  readonly logger: Logger;
+  /** One line per outcome; null where the log level would drop it anyway. */
+  readonly accessLog: ((fields: AccessLine) => void) | null;
+  readonly metrics: { readonly requests: Counter; readonly seconds: Histogram };
+}
+
+export interface AccessLine {
+  readonly request_id: string;
+  readonly tenant_id: string | null;
+  readonly key_id: string | null;
+  readonly method: string;
+  readonly endpoint: string;
+  readonly status: number;
+  readonly duration_ms: number;
+}
+
+export interface HttpServerSettings {
+  readonly routes: readonly Route[];
+  /** Milliseconds for the head of a request; default of the caller. */
+  readonly headersTimeoutMs: number;
+  /** Milliseconds for a whole request to arrive. */
+  readonly requestTimeoutMs: number;
+  readonly maximumHeaderBytes: number;
+}
+
+export interface HttpServer {
+  /** Starts to listen; returns the address bound (port 0 is resolved). */
+  listen(address: { host: string; port: number }): Promise<AddressInfo>;
+  /** Stops accepting, lets running requests finish, each answer closing its connection. Resolves when all are gone. */
+  drain(): Promise<void>;
+  /** Cuts what is left. */
+  destroy(): void;
+}
+
+declare module 'fastify' {
+  interface FastifyRequest {
+    stoa: Incoming;
+  }
+  interface FastifyContextConfig {
+    endpointId?: string;
+  }
+}
+
+/** What the edge knows of a request while it works on it. */
+interface Incoming {
+  readonly context: RequestContext;
+  readonly startedAt: number;
+  principal: Principal | null;
+  body: HeldBody | null;
+}
+
+export function createHttpServer(deps: HttpServerDeps, settings: HttpServerSettings): HttpServer {
+  const state = { isDraining: false };
+  const app = createApp(deps, settings);
+  app.server.on('connection', (socket) => socket.setNoDelay(true));
+  app.addHook('onRequest', (request, reply, done) => {
+    prepare(request, reply);
+    if (state.isDraining) reply.raw.setHeader('connection', 'close');
+    done();
+  });
+  for (const route of settings.routes) addRoute(app, deps, route);
+  addMethodGuards(app, deps, settings.routes);
+  return {
+    async listen({ host, port }) {
+      await app.listen({ host, port });
+      const address = app.server.address();
+      if (address === null || typeof address === 'string')
+        throw new Error('the server is not bound to a TCP port');
+      return address;
+    },
+    async drain() {
+      state.isDraining = true;
+      await app.close();
+    },
+    destroy: () => app.server.closeAllConnections(),
+  };
+}
+
+/** Fastify with our errors, our body reader and nothing else of its own on. */
+function createApp(deps: HttpServerDeps, settings: HttpServerSettings): FastifyInstance {
+  const app = Fastify({
+    logger: false,
+    exposeHeadRoutes: false,
+    return503OnClosing: false,
+    forceCloseConnections: 'idle',
+    requestTimeout: settings.requestTimeoutMs,
+    keepAliveTimeout: 75_000,
+    bodyLimit: deps.budget.maximumBytes,
+    routerOptions: { maxParamLength: 1_024 },
+    http: {
+      maxHeaderSize: settings.maximumHeaderBytes,
+      headersTimeout: settings.headersTimeoutMs,
+      connectionsCheckingInterval: 1_000,
+    },
+    clientErrorHandler: (error, socket) => sendSocketError(socket, connectionError(error)),
+    frameworkErrors: (error, request, reply) => {
+      prepare(request, reply);
+      finishWithError(deps, 'unrouted', request, reply, frameworkError(error));
+    },
+  });
+  app.decorateRequest('stoa');
+  app.removeAllContentTypeParsers();
+  app.addContentTypeParser('application/json', (request, payload, done) =>
+    takeBody(deps, request, payload, done),
+  );
+  app.addContentTypeParser('*', (_request, _payload, done) => {
+    done(new AppError('unsupported_media_type', 'Send the body with Content-Type: application/json.'));
+  });
+  app.setErrorHandler((error, request, reply) => {
+    finishWithError(
+      deps,
+      request.routeOptions.config.endpointId ?? 'unrouted',
+      request,
+      reply,
+      frameworkError(error),
+    );
+  });
+  app.setNotFoundHandler((request, reply) => {
+    finishWithError(
+      deps,
+      'unrouted',
+      request,
+      reply,
+      new AppError('not_found', 'There is nothing at this path.'),
+    );
+  });
+  return app;
+}
+
+/** Gives the request its id and context, once. */
+function prepare(request: FastifyRequest, reply: FastifyReply): void {
+  const requestId = newRequestId();
+  const publicRequestId = toTypeId('req', requestId);
+  const headers = request.raw.headers;
+  request.stoa = {
+    startedAt: performance.now(),
+    principal: null,
+    body: null,
+    context: {
+      requestId,
+      publicRequestId,
+      clientRequestId: printable(headers['x-request-id']),
+      traceparent: single(headers['traceparent']),
+      remoteAddress: request.raw.socket.remoteAddress ?? '',
+      ifMatch: single(headers['if-match']),
+      idempotencyKey: single(headers['idempotency-key']),
+    },
+  };
+  reply.raw.setHeader('x-request-id', publicRequestId);
+}
+
+function single(value: string | string[] | undefined): string | null {
+  return typeof value === 'string' ? value : null;
+}
+
+function printable(value: string | string[] | undefined): string | null {
+  const text = single(value)
+    ?.replace(/[^\x20-\x7e]/g, '')
+    .slice(0, 128);
+  return text === undefined || text === '' ? null : text;
+}
+
+function addRoute(app: FastifyInstance, deps: HttpServerDeps, route: Route): void {
+  const { endpoint } = route;
+  app.route({
+    method: endpoint.method,
+    url: fastifyPath(endpoint.path),
+    config: { endpointId: endpoint.id },
+    onRequest: (request, _reply, done) => authenticate(deps, endpoint, request, done),
+    handler: (request, reply) => {
+      reply.hijack();
+      if (route.kind === 'raw') handleRaw(deps, route, request, reply);
+      return route.kind === 'json' ? handleJson(deps, route, request, reply) : undefined;
+    },
+  });
+}
+
+/** `{id}` is one segment; `{id*}` is the rest of the path, for model ids with slashes. */
+function fastifyPath(path: string): string {
+  return path.replace(/\{(\w+)\*\}/g, '*').replace(/\{(\w+)\}/g, ':$1');
+}
+
+/** A known path with another method is 405, so that a wrong verb is not mistaken for a wrong address. */
+function addMethodGuards(app: FastifyInstance, deps: HttpServerDeps, routes: readonly Route[]): void {
+  const methods = ['GET', 'POST', 'PUT', 'PATCH', 'DELETE'] as const;
+  const known = new Map<string, Set<string>>();
+  for (const { endpoint } of routes) {
+    const path = fastifyPath(endpoint.path);
+    known.set(path, (known.get(path) ?? new Set()).add(endpoint.method));
+  }
+  for (const [url, allowed] of known) {
+    app.route({
+      method: methods.filter((method) => !allowed.has(method)),
+      url,
+      onRequest: (request, reply) => {
+        reply.hijack();
+        reply.raw.setHeader('allow', [...allowed].join(', '));
+        finishWithError(
+          deps,
+          'unrouted',
+          request,
+          reply,
+          new AppError('method_not_allowed', `This path takes ${[...allowed].join(', ')}.`),
+        );
+      },
+      handler: () => undefined,
+    });
+  }
+}
+
+function authenticate(
+  deps: HttpServerDeps,
+  endpoint: Endpoint,
+  request: FastifyRequest,
+  done: (error?: Error) => void,
+): void {
+  const { access } = endpoint;
+  if (access === 'anyone') {
+    done();
+    return;
+  }
+  const header = request.raw.headers.authorization;
+  let found: Principal | Promise<Principal>;
+  try {
+    found = access === 'operator' ? deps.authenticator.operator(header) : deps.authenticator.tenant(header);
+  } catch (error) {
+    done(toAppError(error));
+    return;
+  }
+  if (found instanceof Promise)
+    found.then(
+      (principal) => admit(endpoint, request, principal, done),
+      (error: unknown) => done(toAppError(error)),
+    );
+  else admit(endpoint, request, found, done);
+}
+
+function admit(
+  endpoint: Endpoint,
+  request: FastifyRequest,
+  principal: Principal,
+  done: (error?: Error) => void,
+): void {
+  request.stoa.principal = principal;
+  if (typeof endpoint.access === 'object' && principal.kind === 'tenant') {
+    try {
+      requirePermission(principal, endpoint.access.permission);
+    } catch (error) {
+      done(toAppError(error));
+      return;
+    }
+  }
+  done();
+}
+
+function takeBody(
+  deps: HttpServerDeps,
+  request: FastifyRequest,
+  payload: IncomingMessage,
+  done: (error: Error | null, body?: unknown) => void,
+): void {
+  readBody(payload, deps.budget, (error, body) => {
+    if (error) {
+      done(error);
+      return;
+    }
+    request.stoa.body = body;
+    done(null, undefined);
+  });
+}
+
+function handleRaw(
+  deps: HttpServerDeps,
+  route: RawRoute,
+  request: FastifyRequest,
+  reply: FastifyReply,
+): void {
+  const { principal, context, body } = request.stoa;
+  const response: ServerResponse = reply.raw;
+  if (principal?.kind !== 'tenant') {
+    finishWithError(
+      deps,
+      route.endpoint.id,
+      request,
+      reply,
+      new AppError('invalid_api_key', 'The API key is not valid.'),
+    );
+    return;
+  }
+  const releaseBody = (): void => body?.release();
+  response.on('close', () => {
+    releaseBody();
+    observe(deps, route.endpoint.id, request, reply);
+  });
+  try {
+    route.handle({
+      request: request.raw,
+      response,
+      body: body?.bytes ?? Buffer.alloc(0),
+      principal,
+      context,
+      releaseBody,
+      fail: (error) => {
+        if (error.code === 'internal_error') logFault(deps, request, error);
+        sendError(response, error);
+      },
+    });
+  } catch (error) {
+    const fault = toAppError(error);
+    if (fault.code === 'internal_error') logFault(deps, request, fault);
+    sendError(response, fault);
+  }
+}
+
+async function handleJson(
+  deps: HttpServerDeps,
+  route: JsonRoute,
+  request: FastifyRequest,
+  reply: FastifyReply,
+): Promise<void> {
+  try {
+    const { principal, context, body } = request.stoa;
+    const bytes = body?.bytes;
+    const input = {
+      params: namedParams(route.endpoint, request.params),
+      query: request.query,
+      body:
+        bytes === undefined || (bytes.length === 0 && !route.endpoint.body)
+          ? undefined
+          : parseJsonBody(bytes),
+    };
+    const run = () => route.handle(input, principal, context);
+    const key = context.idempotencyKey;
+    const answer =
+      route.endpoint.idempotent === 'key' && key !== null && principal !== null
+        ? await deps.idempotency.once(
+            {
+              principal,
+              endpointId: route.endpoint.id,
+              key: checkedIdempotencyKey(key),
+              bodyHash: hashOf(request.raw.url, bytes),
+            },
+            run,
+          )
+        : await run();
+    const content = answer.text?.content ?? (answer.body === undefined ? '' : JSON.stringify(answer.body));
+    const contentType = answer.text?.contentType ?? 'application/json; charset=utf-8';
+    reply.raw.writeHead(answer.status, {
+      ...answer.headers,
+      ...(content === '' ? {} : { 'content-type': contentType }),
+      'content-length': Buffer.byteLength(content),
+    });
+    reply.raw.end(content);
+    observe(deps, route.endpoint.id, request, reply);
+  } catch (error) {
+    finishWithError(deps, route.endpoint.id, request, reply, toAppError(error));
+  } finally {
+    request.stoa.body?.release();
+  }
+}
+
+/** Puts what a wildcard matched under the name that the contract gives it. */
+function namedParams(endpoint: Endpoint, params: unknown): unknown {
+  const wildcard = /\{(\w+)\*\}/.exec(endpoint.path)?.[1];
+  if (wildcard === undefined || typeof params !== 'object' || params === null || !('*' in params))
+    return params;
+  const { '*': rest, ...others } = params;
+  return { ...others, [wildcard]: rest };
+}
+
+function checkedIdempotencyKey(key: string): string {
+  if (/^[\x21-\x7e]{1,255}$/.test(key)) return key;
+  throw new AppError(
+    'invalid_request',
+    'Idempotency-Key must be 1 to 255 printable ASCII characters without spaces.',
+    { param: 'Idempotency-Key' },
+  );
+}
+
+function hashOf(url: string | undefined, bytes: Buffer | undefined): string {
+  return createHash('sha256')
+    .update(url ?? '')
+    .update('\n')
+    .update(bytes ?? '')
+    .digest('hex');
+}
+
+function finishWithError(
+  deps: HttpServerDeps,
+  endpointId: string,
+  request: FastifyRequest,
+  reply: FastifyReply,
+  error: AppError,
+): void {
+  if (!reply.sent) reply.hijack();
+  request.stoa.body?.release();
+  if (error.code === 'internal_error') logFault(deps, request, error);
+  const { raw } = reply;
+  if (!request.raw.complete && !raw.headersSent) raw.setHeader('connection', 'close');
+  sendError(raw, error);
+  request.raw.resume();
+  observe(deps, endpointId, request, reply);
+}
+
+function logFault(deps: HttpServerDeps, request: FastifyRequest, error: AppError): void {
+  deps.logger.error(
+    { request_id: request.stoa.context.publicRequestId, err: error.cause ?? error },
+    'a request failed for a reason of ours',
+  );
+}
+
+function observe(
+  deps: HttpServerDeps,
+  endpointId: string,
+  request: FastifyRequest,
+  reply: FastifyReply,
+): void {
+  const { context, principal, startedAt } = request.stoa;
+  const durationMs = performance.now() - startedAt;
+  const { statusCode } = reply.raw;
+  const labels = { endpoint: endpointId, status: String(statusCode) };
+  deps.metrics.requests.add(1, labels);
+  deps.metrics.seconds.observe(durationMs / 1000, { endpoint: endpointId });
+  deps.accessLog?.({
+    request_id: context.publicRequestId,
+    tenant_id: principal?.kind === 'tenant' ? principal.tenantId : null,
+    key_id: principal?.keyId ?? null,
+    method: request.method,
+    endpoint: endpointId,
+    status: statusCode,
+    duration_ms: Math.round(durationMs * 10) / 10,
+  });
+}
+
+/** Fastify's own faults as codes of ours; anything unknown is ours to answer for. */
+function frameworkError(error: unknown): AppError {
+  if (!(error instanceof Error) || error instanceof AppError) return toAppError(error);
+  const code = 'code' in error ? error.code : '';
+  if (code === 'FST_ERR_BAD_URL') return new AppError('bad_request', 'The path is not a valid URL path.');
+  if (code === 'FST_ERR_CTP_INVALID_MEDIA_TYPE' || code === 'FST_ERR_CTP_INVALID_CONTENT_TYPE') {
+    return new AppError('unsupported_media_type', 'Send the body with Content-Type: application/json.');
+  }
+  if (code === 'FST_ERR_CTP_BODY_TOO_LARGE') return new AppError('body_too_large', 'The body is too large.');
+  if (code === 'FST_ERR_CTP_INVALID_CONTENT_LENGTH')
+    return new AppError('bad_request', 'Content-Length does not match the body.');
+  return toAppError(error);
+}
+
+function connectionError(error: Error & { code?: string }): AppError {
+  if (error.code === 'HPE_HEADER_OVERFLOW')
+    return new AppError('header_too_large', 'The request headers are too large.');
+  if (error.code === 'ERR_HTTP_REQUEST_TIMEOUT')
+    return new AppError('request_timeout', 'The request took too long to arrive.');
+  return new AppError('bad_request', 'The request is not valid HTTP/1.1.');
+}
