@@ -5,7 +5,8 @@
  * passes the same verbs to `platform.protect_tenant_table` or `platform.protect_platform_table`.
  */
 
-export type Verb = 'select' | 'insert' | 'update' | 'delete';
+/** `execute` is for functions: `schema.name`, whatever their arguments. */
+export type Verb = 'select' | 'insert' | 'update' | 'delete' | 'execute';
 
 export type JobGrants = Readonly<Record<string, readonly Verb[]>>;
 
@@ -15,13 +16,13 @@ export const systemGrants = {
   /** Authentication: key id -> principal and tenant policy. */
   'key-lookup': {},
   /** Makes the partitions of the coming days and drops the expired, through definer functions only. */
-  partitions: {},
+  partitions: { 'platform.make_partitions': ['execute'], 'platform.drop_partitions': ['execute'] },
   /** Deletes what is past its stated retention. */
   retention: {},
   /** Deletes the rows of tenants whose grace is over. */
   purge: {},
   /** Leases of `platform/jobs`: at most one process runs a timer. */
-  leases: { 'platform.leases': ['select', 'insert', 'update', 'delete'] },
+  leases: { 'platform.leases': ['select', 'insert', 'update'] },
   /** Snapshots of providers, credentials and models. */
   registry: {},
   /** Snapshots of the price book; seeding and importing it. */
@@ -30,6 +31,8 @@ export const systemGrants = {
   policies: {},
   /** Keeps, answers and expires idempotency keys. */
   idempotency: {},
+  /** Whether the schema is the one that this code serves. */
+  schema: { 'platform.migrations': ['select'] },
 } as const satisfies Record<string, JobGrants>;
 
 export type SystemJob = keyof typeof systemGrants;

@@ -3,7 +3,6 @@
  * connection that runs one transaction at a time.
  */
 
-import type { MigrationSet } from './types.ts';
 
 export type Door = 'tenant' | 'operator' | 'system' | 'migration';
 
@@ -35,5 +34,3 @@ export interface SessionSource {
   acquire(door: Door, deadlineMs: number, signal: AbortSignal | undefined): Promise<Session>;
   close(): Promise<void>;
 }
-
-export type { MigrationSet };

@@ -117,12 +117,13 @@ export interface Database {
   close(): Promise<void>;
 }
 
-/** The four logins of a PostgreSQL server, as connection URLs. */
+/** The logins of a PostgreSQL server, as connection URLs. */
 export interface PostgresUrls {
   readonly tenant: string;
   readonly operator: string;
   readonly system: string;
-  readonly migration: string;
+  /** Absent in processes that only serve: `migrate` then rejects with `invalid_configuration`. */
+  readonly migration?: string;
 }
 
 export interface PoolSizes {

@@ -1,0 +1,69 @@
+import { createHash } from 'node:crypto';
+import { readdir, readFile } from 'node:fs/promises';
+import { AppError } from '#kernel';
+import type { AppliedMigration, MigrationSet } from './types.ts';
+
+/** This module's own migrations: schemas, helpers for the others, audit, leases. Always first. */
+export const databaseMigrations: MigrationSet = {
+  module: 'platform/db',
+  directory: new URL('./migrations/', import.meta.url),
+};
+
+export interface MigrationFile extends AppliedMigration {
+  readonly sql: string;
+  /** SHA-256 of the text with line ends as LF, in hex: a checkout with CRLF is the same file. */
+  readonly checksum: string;
+  /** True where the file says that code which doesn't know it goes on working. */
+  readonly isCompatible: boolean;
+}
+
+const namePattern = /^(\d{4})-([a-z0-9]+(?:-[a-z0-9]+)*)\.sql$/;
+const compatibleMark = '-- compatible-with-older-code';
+
+function faulty(set: MigrationSet, fault: string): AppError {
+  return new AppError('migration_changed', `The migrations of ${set.module} are not in order: ${fault}.`);
+}
+
+async function readSet(set: MigrationSet): Promise<MigrationFile[]> {
+  const names = (await readdir(set.directory)).filter((name) => name.endsWith('.sql')).sort();
+  return await Promise.all(
+    names.map(async (fileName, index) => {
+      const match = namePattern.exec(fileName);
+      if (match === null) throw faulty(set, `${fileName} is not named NNNN-name.sql`);
+      const number = Number(match[1]);
+      if (number !== index + 1) throw faulty(set, `${fileName} follows number ${index}; none may be left out or doubled`);
+      const text = await readFile(new URL(fileName, directoryOf(set)), 'utf8');
+      const sql = text.replaceAll('\r\n', '\n');
+      const checksum = createHash('sha256').update(sql).digest('hex');
+      const isCompatible = sql.split('\n').includes(compatibleMark);
+      return { module: set.module, number, name: match[2] ?? '', sql, checksum, isCompatible };
+    }),
+  );
+}
+
+function directoryOf(set: MigrationSet): URL {
+  return set.directory.href.endsWith('/') ? set.directory : new URL(`${set.directory.href}/`);
+}
+
+/** The sets with this module's own in front, whether it was passed or not. */
+export function withDatabaseMigrations(sets: readonly MigrationSet[]): readonly MigrationSet[] {
+  return [databaseMigrations, ...sets.filter((set) => set.module !== databaseMigrations.module)];
+}
+
+/**
+ * All files, in the order in which they apply. Rejects with `migration_changed` for a gap in the numbers, a file that
+ * is not named `NNNN-name.sql`, and a module that is passed twice.
+ */
+export async function readMigrationFiles(sets: readonly MigrationSet[]): Promise<MigrationFile[]> {
+  const all = withDatabaseMigrations(sets);
+  const twice = all.find((set, index) => all.findIndex((other) => other.module === set.module) !== index);
+  if (twice !== undefined) throw faulty(twice, 'the module is passed twice');
+  return (await Promise.all(all.map(readSet))).flat();
+}
+
+/** One checksum over all files: the same schema has the same one. In hex. */
+export async function migrationsChecksum(sets: readonly MigrationSet[]): Promise<string> {
+  const hash = createHash('sha256');
+  for (const file of await readMigrationFiles(sets)) hash.update(`${file.module}/${file.number}:${file.checksum}\n`);
+  return hash.digest('hex');
+}

@@ -1,0 +1,107 @@
+import { Worker } from 'node:worker_threads';
+import { databaseUnavailable, deadlineExceeded, translateSqlError } from '../sql-error.ts';
+import type { WorkerAnswer, WorkerReply, WorkerRequest, WorkerSettings } from './protocol.ts';
+
+/** Opening takes about 3 s at first and 0.3 s later on the reference machine; a slow disk gets a minute. */
+const openDeadlineMs = 60_000;
+
+type Unnumbered<Request> = Request extends unknown ? Omit<Request, 'id'> : never;
+
+interface Pending {
+  readonly resolve: (answer: WorkerAnswer) => void;
+  readonly reject: (error: unknown) => void;
+}
+
+/**
+ * One life of the worker thread: from its start to its end, wanted or not. Requests go one at a time; the caller
+ * sees to that. Once it has ended, every request rejects with `database_unavailable`.
+ */
+export class WorkerClient {
+  readonly #worker: Worker;
+  readonly #ready: Promise<void>;
+  #pending = new Map<number, Pending>();
+  #lastId = 0;
+  #hasEnded = false;
+
+  constructor(settings: WorkerSettings) {
+    this.#worker = new Worker(new URL('./worker.ts', import.meta.url), { workerData: settings, name: 'pglite' });
+    this.#ready = this.#untilReady();
+    this.#ready.catch(() => undefined);
+    this.#worker.on('message', (reply: WorkerReply) => this.#receive(reply));
+    this.#worker.on('error', (error) => this.#fail(error));
+    this.#worker.on('exit', () => this.#fail(new Error('the database thread has ended')));
+  }
+
+  /** Resolves when the database is open. Rejects with `database_unavailable` where it can't be. */
+  async opened(): Promise<void> {
+    await this.#ready;
+  }
+
+  get hasEnded(): boolean {
+    return this.#hasEnded;
+  }
+
+  /** Rejects with `deadline_exceeded` past the deadline, and ends the thread then: nothing else stops a statement. */
+  async send(request: Unnumbered<WorkerRequest>, deadlineMs: number): Promise<WorkerAnswer> {
+    if (this.#hasEnded) throw databaseUnavailable(new Error('the database thread has ended'));
+    const id = ++this.#lastId;
+    const reply = Promise.withResolvers<WorkerAnswer>();
+    this.#pending.set(id, reply);
+    const timer = setTimeout(() => {
+      this.#pending.delete(id);
+      reply.reject(deadlineExceeded('a statement'));
+      this.#fail(new Error('the database thread was ended at a deadline'));
+      void this.terminate();
+    }, deadlineMs);
+    this.#worker.postMessage({ ...request, id });
+    try {
+      return await reply.promise;
+    } finally {
+      clearTimeout(timer);
+    }
+  }
+
+  /** Ends the thread at once, as `kill -9` would; resolves when it is gone. May be called twice. */
+  async terminate(): Promise<void> {
+    this.#fail(new Error('the database thread was ended'));
+    await this.#worker.terminate();
+  }
+
+  /** Lets the process exit while the thread is idle. */
+  unref(): void {
+    this.#worker.unref();
+  }
+
+  async #untilReady(): Promise<void> {
+    const opened = Promise.withResolvers<void>();
+    const timer = setTimeout(() => opened.reject(new Error('the database did not open in time')), openDeadlineMs);
+    this.#worker.on('message', (reply: WorkerReply) => {
+      if (reply.kind === 'ready') opened.resolve();
+      else if (reply.kind === 'unopened') opened.reject(new Error(reply.message));
+    });
+    this.#worker.once('error', (error) => opened.reject(error));
+    this.#worker.once('exit', () => opened.reject(new Error('the database thread has ended')));
+    try {
+      await opened.promise;
+    } catch (error) {
+      void this.terminate();
+      throw databaseUnavailable(error);
+    } finally {
+      clearTimeout(timer);
+    }
+  }
+
+  #receive(reply: WorkerReply): void {
+    if (reply.kind !== 'answer' && reply.kind !== 'refusal') return;
+    const pending = this.#pending.get(reply.id);
+    this.#pending.delete(reply.id);
+    if (reply.kind === 'answer') pending?.resolve(reply.answer);
+    else pending?.reject(translateSqlError(reply.message, reply.fields));
+  }
+
+  #fail(error: unknown): void {
+    this.#hasEnded = true;
+    for (const pending of this.#pending.values()) pending.reject(databaseUnavailable(error));
+    this.#pending.clear();
+  }
+}

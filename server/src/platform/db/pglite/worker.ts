@@ -1,0 +1,113 @@
+/**
+ * The thread that PGlite runs in. PGlite blocks its thread for as long as a statement runs, and knows no working
+ * statement timeout: in a thread of its own it blocks nobody else, and can be ended from outside.
+ *
+ * The session underneath is a superuser. Every transaction of a door begins with `set local role`, and migrations run
+ * as `stoa_migration`, so that ownership, grants and row security are those of PostgreSQL.
+ */
+
+import { parentPort, workerData } from 'node:worker_threads';
+import { PGlite } from '@electric-sql/pglite';
+import type { SqlErrorFields } from '../sql-error.ts';
+import { pgliteParsers } from '../value-codec.ts';
+import type { WorkerAnswer, WorkerReply, WorkerRequest, WorkerSettings } from './protocol.ts';
+
+/** What `stoa db setup` does on a server, for the one database of PGlite. Roles without login: `set role` suffices. */
+const bootstrap = `
+do $$
+begin
+  if not exists (select from pg_catalog.pg_roles where rolname = 'stoa_migration') then
+    create role stoa_tenant nologin noinherit;
+    create role stoa_operator nologin noinherit;
+    create role stoa_system nologin noinherit;
+    create role stoa_migration nologin noinherit;
+    revoke all on schema public from public;
+    execute format('revoke all on database %I from public', current_database());
+    execute format('grant create on database %I to stoa_migration', current_database());
+  end if;
+end $$;
+set search_path = pg_catalog;
+`;
+
+/** Parameters arrive as PostgreSQL's text, so PGlite's own serialisers are all replaced by this one. */
+const textSerializers = new Proxy<Record<number, (value: string) => string>>({}, { get: () => (value: string) => value });
+
+function textOf(value: unknown): string | undefined {
+  return typeof value === 'string' ? value : undefined;
+}
+
+function fieldsOf(error: Error): SqlErrorFields {
+  const raw: Record<string, unknown> = { ...error };
+  return {
+    code: textOf(raw['code']),
+    constraint: textOf(raw['constraint']),
+    table: textOf(raw['table']),
+    detail: textOf(raw['detail']),
+    hint: textOf(raw['hint']),
+    where: textOf(raw['where']),
+    position: textOf(raw['position']),
+  };
+}
+
+const nothing: WorkerAnswer = { rows: [], affectedRows: null, dump: null };
+
+async function execute(database: PGlite, request: WorkerRequest): Promise<WorkerAnswer> {
+  switch (request.kind) {
+    case 'script':
+      await database.exec(request.sql);
+      return nothing;
+    case 'query': {
+      const result = await database.query(request.sql, [...request.parameters], {
+        parsers: pgliteParsers,
+        serializers: textSerializers,
+      });
+      return { rows: result.rows, affectedRows: result.affectedRows ?? null, dump: null };
+    }
+    case 'dump': {
+      const blob = await database.dumpDataDir('none');
+      return { rows: [], affectedRows: null, dump: await blob.bytes() };
+    }
+    case 'close':
+      await database.close();
+      return nothing;
+  }
+}
+
+async function answer(database: PGlite, request: WorkerRequest): Promise<WorkerReply> {
+  try {
+    return { kind: 'answer', id: request.id, answer: await execute(database, request) };
+  } catch (error) {
+    if (error instanceof Error) {
+      return { kind: 'refusal', id: request.id, message: error.message, fields: fieldsOf(error) };
+    }
+    return { kind: 'refusal', id: request.id, message: String(error), fields: {} };
+  }
+}
+
+async function open(settings: WorkerSettings): Promise<PGlite> {
+  const database = await PGlite.create({
+    ...(settings.directory === null ? {} : { dataDir: settings.directory }),
+    ...(settings.snapshot === null ? {} : { loadDataDir: new Blob([new Uint8Array(settings.snapshot)]) }),
+  });
+  await database.exec(bootstrap);
+  return database;
+}
+
+async function serve(settings: WorkerSettings): Promise<void> {
+  const port = parentPort;
+  if (port === null) throw new Error('this file runs as a worker only');
+  const say = (reply: WorkerReply): void => port.postMessage(reply);
+  try {
+    const database = await open(settings);
+    // PGlite queues by itself, and the main thread sends one request at a time.
+    port.on('message', (request: WorkerRequest) => {
+      void answer(database, request).then(say);
+    });
+    say({ kind: 'ready' });
+  } catch (error) {
+    say({ kind: 'unopened', message: error instanceof Error ? error.message : String(error) });
+  }
+}
+
+const settings: WorkerSettings = workerData;
+await serve(settings);
