@@ -1,0 +1,106 @@
+/**
+ * Runs the tests: `npm test [-- path ...]`, and with `--services` the integration suites against real servers.
+ *
+ * Pure tests share one process. Integration tests and journeys get a process each, two at a time, and whatever
+ * they leave running is killed with them. The last line is `N passed, N failed[, N skipped]`.
+ */
+import { connect } from 'node:net';
+import { once } from 'node:events';
+import { countsLine, describeRun, sumOf } from './testing/report.ts';
+import { requireNode } from './testing/require-node.ts';
+import { endGroupsWithUs } from './testing/run-process.ts';
+import { runTests, type TestRun } from './testing/run-tests.ts';
+import { findTestFiles, rootFolder } from './testing/test-files.ts';
+
+const pureDeadlineMs = 5 * 60_000;
+const separateDeadlineMs = 10 * 60_000;
+const concurrency = 2;
+const defaultAdminUrl = 'postgres://root@127.0.0.1:5432/postgres';
+
+/** The caller's environment without its own settings of the platform, which would leak into the tests. */
+function testEnvironment(isAgainstServices: boolean): NodeJS.ProcessEnv {
+  const kept = Object.entries(process.env).filter(
+    ([name]) => !name.startsWith('STOA_') || name.startsWith('STOA_TEST_'),
+  );
+  const environment = Object.fromEntries(kept);
+  if (!isAgainstServices) return environment;
+  return {
+    ...environment,
+    STOA_TEST_SERVICES: '1',
+    STOA_TEST_DATABASE_ADMIN_URL: environment['STOA_TEST_DATABASE_ADMIN_URL'] ?? defaultAdminUrl,
+  };
+}
+
+/** Throws with what to do where PostgreSQL does not answer, before a hundred tests say so each in its own way. */
+async function requireDatabase(adminUrl: string): Promise<void> {
+  const { hostname, port } = new URL(adminUrl);
+  const socket = connect({ host: hostname, port: Number(port || 5432) });
+  try {
+    await once(socket, 'connect');
+  } catch (cause) {
+    const advice = 'start it, or set STOA_TEST_DATABASE_ADMIN_URL';
+    throw new Error(`PostgreSQL does not answer at ${hostname}:${port || '5432'}; ${advice}`, { cause });
+  } finally {
+    socket.destroy();
+  }
+}
+
+async function runSeparately(files: string[], environment: NodeJS.ProcessEnv): Promise<TestRun[]> {
+  const runs: TestRun[] = [];
+  const waiting = [...files];
+  const work = async (): Promise<void> => {
+    for (let file = waiting.shift(); file !== undefined; file = waiting.shift()) {
+      const run = await runTests({
+        root: rootFolder,
+        files: [file],
+        forceExit: false,
+        environment,
+        deadlineMs: separateDeadlineMs,
+      });
+      console.log(describeRun(run, rootFolder));
+      runs.push(run);
+    }
+  };
+  await Promise.all(Array.from({ length: concurrency }, work));
+  return runs;
+}
+
+async function runPure(files: string[], environment: NodeJS.ProcessEnv): Promise<TestRun[]> {
+  if (files.length === 0) return [];
+  const run = await runTests({
+    root: rootFolder,
+    files,
+    forceExit: true,
+    environment,
+    deadlineMs: pureDeadlineMs,
+  });
+  console.log(describeRun(run, rootFolder));
+  return [run];
+}
+
+async function main(): Promise<void> {
+  endGroupsWithUs();
+  requireNode();
+  const isAgainstServices = process.argv.includes('--services');
+  const filters = process.argv.slice(2).filter((argument) => argument !== '--services');
+  const environment = testEnvironment(isAgainstServices);
+  const adminUrl = environment['STOA_TEST_DATABASE_ADMIN_URL'];
+  if (isAgainstServices && adminUrl !== undefined) await requireDatabase(adminUrl);
+
+  const pure = isAgainstServices ? [] : findTestFiles(rootFolder, 'pure', filters);
+  const separate = findTestFiles(rootFolder, 'separate', filters).filter(
+    (file) => !isAgainstServices || file.endsWith('.integration.test.ts'),
+  );
+  if (pure.length + separate.length === 0)
+    throw new Error(`no test file found for ${filters.join(' ') || 'all'}`);
+  console.log(`${pure.length} pure test files, ${separate.length} with a process of their own`);
+  const runs = [...(await runPure(pure, environment)), ...(await runSeparately(separate, environment))];
+  const counts = sumOf(runs);
+  for (const failure of runs.flatMap((run) => run.failures)) {
+    console.log(`FAILED ${failure.name} (${failure.place})`);
+  }
+  console.log(countsLine(counts));
+  process.exitCode = counts.failed === 0 && counts.passed > 0 ? 0 : 1;
+}
+
+await main();
