@@ -6,4 +6,5 @@ export * from './logger.ts';
 export type * from './module.ts';
 export * from './money.ts';
 export * from './principal.ts';
+export * from './resource.ts';
 export * from './sealed.ts';
