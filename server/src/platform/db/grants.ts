@@ -14,13 +14,29 @@ export const systemGrants = {
   /** Writes what the journal holds: requests, usage, events; in batches over many tenants. */
   settlement: {},
   /** Authentication: key id -> principal and tenant policy. */
-  'key-lookup': {},
+  'key-lookup': {
+    'tenant.tenants': ['select'],
+    'tenant.api_keys': ['select'],
+    'platform.operator_keys': ['select'],
+  },
+  /** Notes, in batches, when keys were last used. */
+  'key-last-use': { 'tenant.api_keys': ['select', 'update'], 'platform.operator_keys': ['select', 'update'] },
   /** Makes the partitions of the coming days and drops the expired, through definer functions only. */
   partitions: { 'platform.make_partitions': ['execute'], 'platform.drop_partitions': ['execute'] },
   /** Deletes what is past its stated retention. */
-  retention: {},
-  /** Deletes the rows of tenants whose grace is over. */
-  purge: {},
+  retention: {
+    'tenant.idempotency_keys': ['select', 'delete'],
+    'platform.idempotency_keys': ['select', 'delete'],
+  },
+  /**
+   * Deletes the rows of tenants whose grace is over. This list is the purge's list of tables, emptied in this order and
+   * `tenant.tenants` last; a test demands that it holds every table of the schema tenant.
+   */
+  purge: {
+    'tenant.api_keys': ['select', 'delete'],
+    'tenant.idempotency_keys': ['select', 'delete'],
+    'tenant.tenants': ['select', 'update', 'delete'],
+  },
   /** Leases of `platform/jobs`: at most one process runs a timer. */
   leases: { 'platform.leases': ['select', 'insert', 'update'] },
   /** Snapshots of providers, credentials and models. */
@@ -30,7 +46,7 @@ export const systemGrants = {
   /** Snapshots of routing policies. */
   policies: {},
   /** Keeps, answers and expires idempotency keys. */
-  idempotency: {},
+  idempotency: { 'platform.idempotency_keys': ['select', 'insert', 'update', 'delete'] },
   /** Whether the schema is the one that this code serves. */
   schema: { 'platform.migrations': ['select'] },
 } as const satisfies Record<string, JobGrants>;
