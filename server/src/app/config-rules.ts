@@ -1,0 +1,195 @@
+import type { Settings } from '@stoa/contracts';
+
+/** One thing that is wrong: with which setting, what, and what is expected instead. Never holds a secret. */
+export interface SettingFault {
+  readonly name: string;
+  readonly wrong: string;
+  readonly expected: string;
+}
+
+/** What the rules may look at: only settings that were read without a fault are present. */
+export type ReadableSettings = Partial<Settings>;
+
+/** Passwords and secrets that are in every tutorial; compared in lower case. */
+const commonSecrets = new Set([
+  'admin',
+  'changeit',
+  'changeme',
+  'default',
+  'letmein',
+  'password',
+  'postgres',
+  'root',
+  'secret',
+  'stoa',
+  'test',
+]);
+
+const databaseLogins = [
+  ['STOA_DATABASE_URL', 'databaseUrl'],
+  ['STOA_OPERATOR_DATABASE_URL', 'operatorDatabaseUrl'],
+  ['STOA_SYSTEM_DATABASE_URL', 'systemDatabaseUrl'],
+  ['STOA_MIGRATION_DATABASE_URL', 'migrationDatabaseUrl'],
+] as const;
+
+/** Faults that lie between settings, in either profile. A setting that could not be read takes part in no rule. */
+export function crossFaults(settings: ReadableSettings): SettingFault[] {
+  return [
+    ...databaseSetFaults(settings),
+    ...ceilingFault(
+      'STOA_BODY_LIMIT_BYTES',
+      settings.bodyLimitBytes,
+      'STOA_BODIES_IN_FLIGHT_BYTES',
+      settings.bodiesInFlightBytes,
+    ),
+    ...ceilingFault(
+      'STOA_HEADERS_TIMEOUT_MS',
+      settings.headersTimeoutMs,
+      'STOA_REQUEST_TIMEOUT_MS',
+      settings.requestTimeoutMs,
+    ),
+    ...segmentFaults(settings),
+    ...listenFaults(settings),
+  ];
+}
+
+/** What the production profile refuses to run with. */
+export function productionFaults(settings: ReadableSettings): SettingFault[] {
+  if (settings.profile !== 'production') return [];
+  const faults: SettingFault[] = [];
+  if (settings.demoTenant === true) {
+    faults.push({
+      name: 'STOA_DEMO_TENANT',
+      wrong: 'the demo tenant is refused in production',
+      expected: '`false`, or unset',
+    });
+  }
+  if (typeof settings.scriptedFile === 'string') {
+    faults.push({
+      name: 'STOA_SCRIPTED_FILE',
+      wrong: 'the scripted provider is refused in production',
+      expected: 'unset',
+    });
+  }
+  if (settings.masterKey instanceof Uint8Array && isWeakKey(settings.masterKey)) {
+    faults.push({
+      name: 'STOA_MASTER_KEY',
+      wrong: 'the value is not random',
+      expected: '32 random bytes as base64 (`openssl rand -base64 32`)',
+    });
+  }
+  if (typeof settings.clusterSecret === 'string' && isWeakSecret(settings.clusterSecret)) {
+    faults.push({
+      name: 'STOA_CLUSTER_SECRET',
+      wrong: 'the value is too easy to guess',
+      expected: 'at least 32 random characters (`openssl rand -base64 32`)',
+    });
+  }
+  return [...faults, ...loginFaults(settings)];
+}
+
+function databaseSetFaults(settings: ReadableSettings): SettingFault[] {
+  if (settings.profile === 'production') return []; // there, each missing one is a fault by itself
+  const missing = databaseLogins.filter(([, key]) => settings[key] === null);
+  const present = databaseLogins.length - missing.length;
+  const isTenantOnly = present === 1 && typeof settings.databaseUrl === 'string';
+  if (present === 0 || isTenantOnly) return [];
+  return missing.map(([name]) => ({
+    name,
+    wrong: 'it is missing while other logins are set',
+    expected: 'all four database URLs, or STOA_DATABASE_URL alone, or none',
+  }));
+}
+
+function ceilingFault(
+  name: string,
+  value: number | undefined,
+  ceilingName: string,
+  ceiling: number | undefined,
+): SettingFault[] {
+  if (value === undefined || ceiling === undefined || value <= ceiling) return [];
+  return [
+    {
+      name,
+      wrong: `${value} is above ${ceilingName}`,
+      expected: `at most ${ceiling}, or a higher ${ceilingName}`,
+    },
+  ];
+}
+
+function segmentFaults({
+  journalSegmentBytes: segment,
+  journalMaxBytes: whole,
+}: ReadableSettings): SettingFault[] {
+  if (segment === undefined || whole === undefined || segment * 4 <= whole) return [];
+  return [
+    {
+      name: 'STOA_JOURNAL_SEGMENT_BYTES',
+      wrong: `${segment} is above a quarter of STOA_JOURNAL_MAX_BYTES`,
+      expected: `at most ${Math.floor(whole / 4)}`,
+    },
+  ];
+}
+
+function listenFaults({ listen, adminListen }: ReadableSettings): SettingFault[] {
+  if (!listen || !adminListen || listen.port === 0) return [];
+  if (listen.port !== adminListen.port || listen.host !== adminListen.host) return [];
+  return [
+    {
+      name: 'STOA_ADMIN_LISTEN',
+      wrong: 'it is the address of STOA_LISTEN',
+      expected: 'another address or port',
+    },
+  ];
+}
+
+/** Each login is a wall of its own: two under one role, or a password from a tutorial, take the wall away. */
+function loginFaults(settings: ReadableSettings): SettingFault[] {
+  const faults: SettingFault[] = [];
+  const seen = new Map<string, string>();
+  for (const [name, key] of databaseLogins) {
+    const text = settings[key];
+    if (typeof text !== 'string') continue;
+    const url = new URL(text);
+    const password = decoded(url.password);
+    if (
+      password !== '' &&
+      (commonSecrets.has(password.toLowerCase()) || password === decoded(url.username))
+    ) {
+      faults.push({
+        name,
+        wrong: 'its password is too easy to guess',
+        expected: 'a login made by `stoa db setup`',
+      });
+    }
+    const other = seen.get(decoded(url.username));
+    if (other !== undefined) {
+      faults.push({
+        name,
+        wrong: `it uses the login of ${other}`,
+        expected: 'a login of its own (`stoa db setup`)',
+      });
+    }
+    seen.set(decoded(url.username), name);
+  }
+  return faults;
+}
+
+function decoded(text: string): string {
+  try {
+    return decodeURIComponent(text);
+  } catch {
+    return text;
+  }
+}
+
+/** 32 random bytes hold fewer than 16 different ones, or one constant step, in less than one of 10^15 cases. */
+function isWeakKey(bytes: Uint8Array): boolean {
+  if (new Set(bytes).size < 16) return true;
+  const steps = new Set(bytes.subarray(1).map((byte, index) => byte - (bytes[index] ?? 0)));
+  return steps.size === 1;
+}
+
+function isWeakSecret(text: string): boolean {
+  return text.length < 32 || new Set(text).size < 10 || commonSecrets.has(text.toLowerCase());
+}

@@ -1,0 +1,364 @@
+import assert from 'node:assert/strict';
+import { randomBytes } from 'node:crypto';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { after, before, test } from 'node:test';
+import { defaultText, profiles, type SettingDeclaration, settingKey, settingTable } from '@stoa/contracts';
+import { AppError } from '#kernel';
+import { configFilePath, type Environment, loadSettings, type SettingFault } from './config.ts';
+import { parseSetting } from './config-parse.ts';
+import { printConfig } from './config-print.ts';
+
+const options = { rootDirectory: '/srv/stoa', workingDirectory: '/home/operator' };
+let directory = '';
+before(() => {
+  directory = mkdtempSync(join(tmpdir(), 'stoa-config-'));
+});
+after(() => rmSync(directory, { recursive: true }));
+
+const production = {
+  STOA_PROFILE: 'production',
+  STOA_DATABASE_URL: 'postgres://tenant:Vq8xN2aLr5@db/stoa',
+  STOA_OPERATOR_DATABASE_URL: 'postgres://operator:Wq8xN2aLr5@db/stoa',
+  STOA_SYSTEM_DATABASE_URL: 'postgres://system:Xq8xN2aLr5@db/stoa',
+  STOA_MIGRATION_DATABASE_URL: 'postgres://migration:Yq8xN2aLr5@db/stoa',
+  STOA_MASTER_KEY: randomBytes(32).toString('base64'),
+};
+
+function faultsOf(environment: Environment): readonly SettingFault[] {
+  try {
+    loadSettings(environment, options);
+  } catch (error) {
+    assert.ok(error instanceof AppError);
+    assert.equal(error.code, 'invalid_configuration');
+    const faults: unknown = error.details.faults;
+    assert.ok(Array.isArray(faults));
+    for (const fault of faults.filter(isFault)) {
+      assert.ok(error.message.includes(`${fault.name}: ${fault.wrong}; expected ${fault.expected}.`));
+    }
+    return faults.filter(isFault);
+  }
+  return [];
+}
+
+function isFault(value: unknown): value is SettingFault {
+  return (
+    typeof value === 'object' && value !== null && 'name' in value && 'wrong' in value && 'expected' in value
+  );
+}
+
+function faultNames(environment: Environment): string[] {
+  return faultsOf(environment).map((fault) => fault.name);
+}
+
+test('with nothing set, the settings are the documented defaults of development', () => {
+  const { settings, origins, warnings } = loadSettings({}, options);
+  assert.deepEqual(settings.listen, { host: '127.0.0.1', port: 8080 });
+  assert.deepEqual(settings.adminListen, { host: '127.0.0.1', port: 8081 });
+  assert.equal(settings.dataDir, '/srv/stoa/.stoa');
+  assert.deepEqual(configFilePath(settings), { path: '/srv/stoa/stoa.yaml', mustExist: false });
+  assert.equal(settings.profile, 'development');
+  assert.equal(settings.drainDelayMs, 0);
+  assert.equal(settings.demoTenant, true);
+  assert.equal(settings.bodyLimitBytes, 20 * 1024 * 1024);
+  assert.equal(settings.databaseUrl, null);
+  assert.equal(settings.meteringDurability, 'journal');
+  assert.deepEqual(warnings, []);
+  assert.equal(origins.size, settingTable.length);
+  for (const origin of origins.values()) assert.deepEqual(origin, { kind: 'default' });
+});
+
+test('every default is a valid value of its setting in both profiles', () => {
+  for (const declaration of settingTable) {
+    for (const profile of profiles) {
+      const text = defaultText(declaration, profile);
+      if (text !== null) assert.ok('value' in parseSetting(declaration, text, '/'), declaration.name);
+    }
+  }
+});
+
+test('every setting has its own name and property, a sentence, and a unit in its name where it has one', () => {
+  const units: Readonly<Record<string, string>> = {
+    duration: '_MS',
+    bytes: '_BYTES',
+    days: '_DAYS',
+    months: '_MONTHS',
+  };
+  const keys = new Set<string>();
+  for (const declaration of settingTable) {
+    assert.match(declaration.name, /^STOA_[A-Z]+(_[A-Z]+)*$/);
+    keys.add(settingKey(declaration.name));
+    assert.match(declaration.sentence, /^[A-Z`].*\.$/);
+    const unit = units[declaration.type];
+    if (unit !== undefined) assert.ok(declaration.name.endsWith(unit), declaration.name);
+  }
+  assert.equal(keys.size, settingTable.length);
+});
+
+test('production has defaults of its own, and starts with four logins and a random master key', () => {
+  const { settings } = loadSettings(production, options);
+  assert.equal(settings.drainDelayMs, 5000);
+  assert.equal(settings.demoTenant, false);
+  assert.equal(settings.masterKey?.length, 32);
+});
+
+test('a variable beats the default, and paths are relative to the working directory', () => {
+  const { settings, origins } = loadSettings(
+    { STOA_DATA_DIR: 'data', STOA_LISTEN: '[::1]:0', STOA_CONFIG: 'my.yaml' },
+    options,
+  );
+  assert.equal(settings.dataDir, '/home/operator/data');
+  assert.deepEqual(settings.listen, { host: '::1', port: 0 });
+  assert.deepEqual(origins.get('STOA_LISTEN'), { kind: 'environment' });
+  assert.deepEqual(configFilePath(settings), { path: '/home/operator/my.yaml', mustExist: true });
+});
+
+test('without STOA_CONFIG the file lies beside the data directory', () => {
+  const { settings } = loadSettings({ STOA_DATA_DIR: '/var/lib/stoa/data' }, options);
+  assert.deepEqual(configFilePath(settings), { path: '/var/lib/stoa/stoa.yaml', mustExist: false });
+});
+
+test('an empty variable is an unset one', () => {
+  const { settings, origins } = loadSettings(
+    { STOA_LISTEN: '', STOA_OPENAI_API_KEY: '', STOA_OPENAI_API_KEY_FILE: '' },
+    options,
+  );
+  assert.equal(settings.listen.port, 8080);
+  assert.deepEqual(origins.get('STOA_LISTEN'), { kind: 'default' });
+  assert.equal(settings.openaiApiKey, null);
+});
+
+test('NAME_FILE reads the value from a file, without the line end', () => {
+  const path = join(directory, 'key');
+  writeFileSync(path, 'sk-upstream\r\n');
+  const { settings, origins, warnings } = loadSettings({ STOA_OPENAI_API_KEY_FILE: path }, options);
+  assert.equal(settings.openaiApiKey, 'sk-upstream');
+  assert.deepEqual(origins.get('STOA_OPENAI_API_KEY'), { kind: 'file', path });
+  assert.deepEqual(warnings, []);
+});
+
+test('a profile that comes from a file counts for the defaults and the refusals', () => {
+  const path = join(directory, 'profile');
+  writeFileSync(path, 'production\n');
+  assert.ok(faultNames({ STOA_PROFILE_FILE: path }).includes('STOA_DATABASE_URL'));
+});
+
+test('a setting whose own name ends in _FILE is read as itself, not as the file of another', () => {
+  const { settings, warnings } = loadSettings({ STOA_SCRIPTED_FILE: '/rules.yaml' }, options);
+  assert.equal(settings.scriptedFile, '/rules.yaml');
+  assert.deepEqual(warnings, []);
+});
+
+test('NAME and NAME_FILE together are a fault, as is a file that is missing, empty or too large', () => {
+  const empty = join(directory, 'empty');
+  writeFileSync(empty, '\n');
+  const large = join(directory, 'large');
+  writeFileSync(large, 'x'.repeat(70_000));
+  assert.deepEqual(faultNames({ STOA_OPENAI_API_KEY: 'a', STOA_OPENAI_API_KEY_FILE: empty }), [
+    'STOA_OPENAI_API_KEY',
+  ]);
+  assert.deepEqual(faultNames({ STOA_OPENAI_API_KEY_FILE: empty }), ['STOA_OPENAI_API_KEY_FILE']);
+  assert.deepEqual(faultNames({ STOA_OPENAI_API_KEY_FILE: large }), ['STOA_OPENAI_API_KEY_FILE']);
+  const [missing] = faultsOf({ STOA_OPENAI_API_KEY_FILE: join(directory, 'none') });
+  assert.match(missing?.wrong ?? '', /ENOENT/);
+});
+
+test('all faults come in one report', () => {
+  const names = faultNames({
+    STOA_LISTEN: 'nowhere',
+    STOA_LOG_LEVEL: 'loud',
+    STOA_DRAIN_DELAY_MS: '-1',
+    STOA_BODY_LIMIT_BYTES: '20 MB',
+    STOA_OPENAI_BASE_URL: 'ftp://models/v1',
+    STOA_TRUSTED_PROXIES: '10.0.0.0/8,10.0.0.0/33',
+    STOA_DEMO_TENANT: 'maybe',
+  });
+  assert.deepEqual(names.sort(), [
+    'STOA_BODY_LIMIT_BYTES',
+    'STOA_DEMO_TENANT',
+    'STOA_DRAIN_DELAY_MS',
+    'STOA_LISTEN',
+    'STOA_LOG_LEVEL',
+    'STOA_OPENAI_BASE_URL',
+    'STOA_TRUSTED_PROXIES',
+  ]);
+});
+
+const badValues: readonly (readonly [string, string])[] = [
+  ['STOA_LISTEN', '8080'],
+  ['STOA_LISTEN', 'host:70000'],
+  ['STOA_LISTEN', '[127.0.0.1]:80'],
+  ['STOA_LISTEN', '::1:80'],
+  ['STOA_LISTEN', 'http://host:80'],
+  ['STOA_DRAIN_DELAY_MS', '1e3'],
+  ['STOA_DRAIN_DELAY_MS', '0x10'],
+  ['STOA_DRAIN_DELAY_MS', '5s'],
+  ['STOA_DRAIN_DELAY_MS', '120001'],
+  ['STOA_OPENAI_MAX_CONCURRENCY', '0'],
+  ['STOA_OPENAI_MAX_CONCURRENCY', '2.5'],
+  ['STOA_BODY_LIMIT_BYTES', '1TiB'],
+  ['STOA_BODY_LIMIT_BYTES', '1023'],
+  ['STOA_MASTER_KEY', Buffer.alloc(31, 1).toString('base64')],
+  ['STOA_MASTER_KEY', 'not base64 at all!'],
+  ['STOA_OPENAI_API_KEY', 'two\nlines'],
+  ['STOA_PUBLIC_URL', 'example.org'],
+  ['STOA_DATABASE_URL', 'mysql://db/stoa'],
+  ['STOA_TRUSTED_PROXIES', 'proxy.internal'],
+  ['STOA_PROFILE', 'prod'],
+];
+
+for (const [name, value] of badValues) {
+  test(`${name}=${JSON.stringify(value)} is refused with what is expected`, () => {
+    const fault = faultsOf({ [name]: value }).find((candidate) => candidate.name === name);
+    assert.ok(fault);
+    assert.notEqual(fault.expected, '');
+  });
+}
+
+test('sizes take KiB, MiB and GiB', () => {
+  const { settings } = loadSettings(
+    { STOA_BODY_LIMIT_BYTES: '2MiB', STOA_JOURNAL_MAX_BYTES: '4GiB' },
+    options,
+  );
+  assert.equal(settings.bodyLimitBytes, 2 * 1024 * 1024);
+  assert.equal(settings.journalMaxBytes, 4 * 1024 ** 3);
+});
+
+test('a base URL loses its trailing slashes', () => {
+  assert.equal(
+    loadSettings({ STOA_OPENAI_BASE_URL: 'http://h:1/v1//' }, options).settings.openaiBaseUrl,
+    'http://h:1/v1',
+  );
+});
+
+test('no report ever holds the value of a secret', () => {
+  const secret = 'hunter2hunter2';
+  for (const declaration of settingTable) {
+    const wide: SettingDeclaration = declaration;
+    if (wide.isSecret !== true) continue;
+    for (const value of [secret, `${secret}:x`, `ftp://${secret}:${secret}@h/`, `${secret}\n`]) {
+      for (const base of [{}, production]) {
+        const faults = JSON.stringify(faultsOf({ ...base, [declaration.name]: value }));
+        assert.ok(!faults.includes(secret), `${declaration.name} ${faults}`);
+      }
+    }
+  }
+});
+
+test('rules between settings: the logins come together, ceilings hold, two listeners need two addresses', () => {
+  assert.deepEqual(faultNames({ STOA_OPERATOR_DATABASE_URL: 'postgres://o@db/x' }), [
+    'STOA_DATABASE_URL',
+    'STOA_SYSTEM_DATABASE_URL',
+    'STOA_MIGRATION_DATABASE_URL',
+  ]);
+  assert.deepEqual(faultNames({ STOA_DATABASE_URL: 'postgres://root@db/x' }), []);
+  assert.deepEqual(faultNames({ STOA_BODY_LIMIT_BYTES: '300MiB' }), ['STOA_BODY_LIMIT_BYTES']);
+  assert.deepEqual(faultNames({ STOA_REQUEST_TIMEOUT_MS: '1000' }), ['STOA_HEADERS_TIMEOUT_MS']);
+  assert.deepEqual(faultNames({ STOA_JOURNAL_MAX_BYTES: '1MiB' }), ['STOA_JOURNAL_SEGMENT_BYTES']);
+  assert.deepEqual(faultNames({ STOA_ADMIN_LISTEN: '127.0.0.1:8080' }), ['STOA_ADMIN_LISTEN']);
+  assert.deepEqual(faultNames({ STOA_ADMIN_LISTEN: '127.0.0.1:0', STOA_LISTEN: '127.0.0.1:0' }), []);
+});
+
+test('production without its secrets and servers is refused, each missing one named', () => {
+  assert.deepEqual(faultNames({ STOA_PROFILE: 'production' }).sort(), [
+    'STOA_DATABASE_URL',
+    'STOA_MASTER_KEY',
+    'STOA_MIGRATION_DATABASE_URL',
+    'STOA_OPERATOR_DATABASE_URL',
+    'STOA_SYSTEM_DATABASE_URL',
+  ]);
+});
+
+const refusedInProduction: Readonly<Record<string, Environment>> = {
+  'the demo tenant': { STOA_DEMO_TENANT: 'true' },
+  'the scripted provider': { STOA_SCRIPTED_FILE: '/rules.yaml' },
+  'a master key of equal bytes': { STOA_MASTER_KEY: Buffer.alloc(32, 7).toString('base64') },
+  'a master key that counts up': {
+    STOA_MASTER_KEY: Buffer.from(Array.from({ length: 32 }, (_, i) => i)).toString('base64'),
+  },
+  'a short cluster secret': { STOA_CLUSTER_SECRET: 'abcdefghijklmnopqrstuvwxyz12345' },
+  'a cluster secret of few letters': { STOA_CLUSTER_SECRET: 'ab'.repeat(40) },
+  'a password from a tutorial': { STOA_DATABASE_URL: 'postgres://tenant:Postgres@db/stoa' },
+  'a password that is the login': { STOA_SYSTEM_DATABASE_URL: 'postgres://sys:sys@db/stoa' },
+  'two doors under one login': { STOA_SYSTEM_DATABASE_URL: production.STOA_OPERATOR_DATABASE_URL },
+};
+
+for (const [what, environment] of Object.entries(refusedInProduction)) {
+  test(`production refuses ${what}; development takes it`, () => {
+    const [name = ''] = Object.keys(environment);
+    assert.deepEqual(faultNames({ ...production, ...environment }), [name]);
+    assert.deepEqual(faultNames({ ...production, ...environment, STOA_PROFILE: 'development' }), []);
+  });
+}
+
+test('an unknown name warns with the nearest known one', () => {
+  const { warnings } = loadSettings(
+    { STOA_LISTNE: 'x', STOA_DATABSE_URL_FILE: 'x', STOA_QUITE_SOMETHING_ELSE: 'x', STOA_LOGLEVEL: 'x' },
+    options,
+  );
+  assert.deepEqual(warnings, [
+    'STOA_DATABSE_URL_FILE is no setting; did you mean STOA_DATABASE_URL_FILE?',
+    'STOA_LISTNE is no setting; did you mean STOA_LISTEN?',
+    'STOA_LOGLEVEL is no setting; did you mean STOA_LOG_LEVEL?',
+    'STOA_QUITE_SOMETHING_ELSE is no setting.',
+  ]);
+});
+
+test('what Kubernetes injects for Services, and what the command line reads, is passed over in silence', () => {
+  const names = [
+    'STOA_PORT',
+    'STOA_SERVICE_HOST',
+    'STOA_SERVICE_PORT',
+    'STOA_SERVICE_PORT_HTTP_ADMIN',
+    'STOA_PORT_8080_TCP',
+    'STOA_PORT_8080_TCP_ADDR',
+    'STOA_PORT_8080_TCP_PORT',
+    'STOA_PORT_8080_TCP_PROTO',
+    'STOA_GATEWAY_PORT',
+    'STOA_GATEWAY_SERVICE_HOST',
+    'STOA_GATEWAY_PORT_53_UDP_ADDR',
+    'STOA_URL',
+    'STOA_KEY',
+    'PATH',
+  ];
+  const environment = Object.fromEntries(names.map((name) => [name, 'tcp://10.0.0.1:8080']));
+  assert.deepEqual(loadSettings(environment, options).warnings, []);
+});
+
+test('a setting that nothing reads yet says so', () => {
+  assert.deepEqual(loadSettings({ STOA_NATS_URL: 'nats://n' }, options).warnings, [
+    'STOA_NATS_URL is set, but this version does not use it yet.',
+  ]);
+});
+
+test('the settings in effect are printed with origins, and without secrets', () => {
+  const environment = {
+    ...production,
+    STOA_OPENAI_API_KEY: 'sk-very-secret',
+    STOA_OPENAI_BASE_URL: 'https://user:pa55word@models/v1?api_key=qqq111',
+    STOA_LISTEN: '[::]:80',
+    STOA_TRUSTED_PROXIES: '10.0.0.0/8, ::1',
+  };
+  const loaded = loadSettings(environment, options);
+  const text = printConfig(loaded, { origins: true });
+  const json: unknown = JSON.parse(printConfig(loaded, { origins: true, json: true }));
+  for (const output of [
+    text,
+    JSON.stringify(json),
+    printConfig(loaded),
+    printConfig(loaded, { json: true }),
+  ]) {
+    for (const secret of ['sk-very-secret', 'pa55word', 'qqq111', 'q8xN2aLr5', production.STOA_MASTER_KEY]) {
+      assert.ok(!output.includes(secret), secret);
+    }
+  }
+  assert.match(text, /^STOA_LISTEN=\[::\]:80 {2}# environment$/m);
+  assert.match(text, /^STOA_DATABASE_URL=postgres:\/\/tenant:\*\*\*@db\/stoa {2}# environment$/m);
+  assert.match(text, /^STOA_TRUSTED_PROXIES=10\.0\.0\.0\/8,::1 /m);
+  assert.match(text, /^STOA_MASTER_KEY=\*\*\* {2}# environment$/m);
+  assert.match(text, /^STOA_LOG_LEVEL=info {2}# default$/m);
+  assert.match(text, /^# STOA_NATS_URL is unset {2}# default$/m);
+  assert.ok(typeof json === 'object' && json !== null && 'STOA_LOG_LEVEL' in json);
+  assert.deepEqual(json.STOA_LOG_LEVEL, { value: 'info', origin: 'default' });
+});
