@@ -4,3 +4,5 @@ export { operatorRoute, openRoute, tenantRoute } from './routes.ts';
 export { createHttpServer } from './server.ts';
 export type { AccessLine, HttpServer } from './server.ts';
 export type * from './types.ts';
+export { createOutboundClient } from './outbound.ts';
+export type * from './outbound-types.ts';
