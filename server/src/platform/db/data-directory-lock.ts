@@ -49,7 +49,9 @@ export function lockDataDirectory(directory: string): DataDirectoryLock {
   } catch (cause) {
     database?.close();
     if (!isBusy(cause)) {
-      throw new AppError('invalid_configuration', `The data directory ${directory} cannot be used.`, { cause });
+      throw new AppError('invalid_configuration', `The data directory ${directory} cannot be used.`, {
+        cause,
+      });
     }
     const pid = holderPid(pidFile);
     const holder = pid === null ? 'another process' : `process ${pid}`;

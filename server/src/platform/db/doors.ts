@@ -17,7 +17,7 @@ import { sql } from 'kysely';
 import { AppError } from '#kernel';
 import { type JobGrants, type SystemJob, systemGrants } from './grants.ts';
 import type { Door, Session, SessionSource } from './session.ts';
-import { databaseUnavailable } from './sql-error.ts';
+import { abortReason, databaseUnavailable } from './sql-error.ts';
 import { firstMissingGrant, statementFacts } from './statement-check.ts';
 import { idleLimitMs, kyselyOn, TransactionConnection } from './transaction.ts';
 import {
@@ -77,7 +77,11 @@ function sessionSettings(deadlineMs: number): string {
   );
 }
 
-async function openTransaction(source: SessionSource, passage: Passage<unknown>, deadlineMs: number): Promise<Session> {
+async function openTransaction(
+  source: SessionSource,
+  passage: Passage<unknown>,
+  deadlineMs: number,
+): Promise<Session> {
   const begin = `${source.begin(passage.door)}; select ${sessionSettings(deadlineMs)}${passage.identity}`;
   for (let attempt = 1; ; attempt += 1) {
     // oxlint's no-await-in-loop does not apply: the second turn exists only after the first one failed.
@@ -93,7 +97,11 @@ async function openTransaction(source: SessionSource, passage: Passage<unknown>,
   }
 }
 
-async function commit(session: Session, connection: TransactionConnection, deadlineMs: number): Promise<void> {
+async function commit(
+  session: Session,
+  connection: TransactionConnection,
+  deadlineMs: number,
+): Promise<void> {
   if (connection.endedBy !== null) throw connection.endedBy;
   await connection.end(new AppError('internal_error', 'A statement was sent after its door had closed.'));
   if (!session.isUsable()) throw databaseUnavailable(new Error('the connection was lost before the commit'));
@@ -104,7 +112,13 @@ async function commit(session: Session, connection: TransactionConnection, deadl
 }
 
 /** Ends the transaction after a failure and gives the session back; never rejects, since the failure is the news. */
-async function abandon(session: Session, connection: TransactionConnection, reason: unknown, deadlineMs: number): Promise<void> {
+async function abandon(
+  session: Session,
+  connection: TransactionConnection,
+  error: unknown,
+  deadlineMs: number,
+): Promise<void> {
+  const reason = error instanceof Error ? error : new Error('the transaction failed', { cause: error });
   await connection.end(reason);
   let isClean = false;
   try {
@@ -122,7 +136,7 @@ async function abandon(session: Session, connection: TransactionConnection, reas
 function abortion(signal: AbortSignal): { readonly promise: Promise<never>; stop(): void } {
   let stop = (): void => undefined;
   const promise = new Promise<never>((_resolve, reject) => {
-    const onAbort = (): void => reject(signal.reason);
+    const onAbort = (): void => reject(abortReason(signal));
     signal.addEventListener('abort', onAbort, { once: true });
     stop = () => signal.removeEventListener('abort', onAbort);
   });
@@ -131,7 +145,7 @@ function abortion(signal: AbortSignal): { readonly promise: Promise<never>; stop
 }
 
 async function withAbort<T>(work: Promise<T>, signal: AbortSignal | undefined): Promise<T> {
-  if (signal === undefined) return await work;
+  if (signal === undefined) return work;
   const aborted = abortion(signal);
   try {
     return await Promise.race([work, aborted.promise]);
@@ -141,18 +155,23 @@ async function withAbort<T>(work: Promise<T>, signal: AbortSignal | undefined): 
   }
 }
 
+const hasAborted = (signal: AbortSignal | undefined): boolean => signal?.aborted === true;
+
 async function pass<T>(source: SessionSource, passage: Passage<T>): Promise<T> {
   if (openDoor.getStore()?.isOpen === true) {
     throw new AppError('internal_error', 'A database door was opened inside another.');
   }
   const deadlineMs = deadlineOf(passage.options);
   const signal = passage.options?.signal;
-  signal?.throwIfAborted();
+  if (signal !== undefined && hasAborted(signal)) throw abortReason(signal);
   const session = await openTransaction(source, passage, deadlineMs);
   const connection = new TransactionConnection(session, deadlineMs, passage.check);
   const state = { isOpen: true };
   try {
-    const result = await withAbort(openDoor.run(state, async () => await passage.body(connection)), signal);
+    const result = await withAbort(
+      openDoor.run(state, async () => passage.body(connection)),
+      signal,
+    );
     state.isOpen = false;
     await commit(session, connection, deadlineMs);
     session.release(true);
@@ -160,7 +179,7 @@ async function pass<T>(source: SessionSource, passage: Passage<T>): Promise<T> {
   } catch (error) {
     state.isOpen = false;
     const ending = abandon(session, connection, error, deadlineMs);
-    if (signal?.aborted !== true) await ending;
+    if (!hasAborted(signal)) await ending;
     throw error;
   }
 }
@@ -178,7 +197,11 @@ function grantCheck(job: SystemJob): (text: string) => void {
 }
 
 export interface Doors {
-  withTenant<T>(context: TenantContext, fn: (tx: TenantHandle) => Promise<T>, options?: DoorOptions): Promise<T>;
+  withTenant<T>(
+    context: TenantContext,
+    fn: (tx: TenantHandle) => Promise<T>,
+    options?: DoorOptions,
+  ): Promise<T>;
   withOperator<T>(
     context: OperatorContext,
     reason: string,
@@ -204,36 +227,38 @@ export function createDoors(source: SessionSource): Doors {
     async withTenant(context, fn, options) {
       const tenantId = checkTenantId(context.tenantId);
       counts.tenant += 1;
-      return await pass(source, {
+      return pass(source, {
         door: 'tenant',
         identity: `, set_config('stoa.tenant', '${tenantId}', true)`,
         check: noCheck,
-        body: async (connection) => await fn(Object.assign(kyselyOn(connection), { [doorBrand]: 'tenant' as const })),
+        body: async (connection) =>
+          fn(Object.assign(kyselyOn(connection), { [doorBrand]: 'tenant' as const })),
         options,
       });
     },
     async withOperator(context, reason, fn, options) {
       if (context.tenantId !== undefined) checkTenantId(context.tenantId);
       counts.operator += 1;
-      return await pass(source, {
+      return pass(source, {
         door: 'operator',
         identity: '',
         check: noCheck,
         body: async (connection) => {
           const tx = Object.assign(kyselyOn(connection), { [doorBrand]: 'operator' as const });
           await writeAudit(tx, context, reason);
-          return await fn(tx);
+          return fn(tx);
         },
         options,
       });
     },
     async withSystem(job, fn, options) {
       systemCounts[job] = (systemCounts[job] ?? 0) + 1;
-      return await pass(source, {
+      return pass(source, {
         door: 'system',
         identity: '',
         check: grantCheck(job),
-        body: async (connection) => await fn(Object.assign(kyselyOn(connection), { [doorBrand]: 'system' as const })),
+        body: async (connection) =>
+          fn(Object.assign(kyselyOn(connection), { [doorBrand]: 'system' as const })),
         options,
       });
     },

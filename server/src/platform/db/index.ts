@@ -30,3 +30,6 @@ export type {
   TenantContext,
   TenantHandle,
 } from './types.ts';
+export { type RoleSetUp, setUpRoles } from './postgres/roles.ts';
+export { selfSetUp } from './postgres/self-set-up.ts';
+export { type AllUrls, writeUrlsFile } from './postgres/urls.ts';

@@ -26,12 +26,13 @@ function faulty(set: MigrationSet, fault: string): AppError {
 
 async function readSet(set: MigrationSet): Promise<MigrationFile[]> {
   const names = (await readdir(set.directory)).filter((name) => name.endsWith('.sql')).sort();
-  return await Promise.all(
+  return Promise.all(
     names.map(async (fileName, index) => {
       const match = namePattern.exec(fileName);
       if (match === null) throw faulty(set, `${fileName} is not named NNNN-name.sql`);
       const number = Number(match[1]);
-      if (number !== index + 1) throw faulty(set, `${fileName} follows number ${index}; none may be left out or doubled`);
+      if (number !== index + 1)
+        throw faulty(set, `${fileName} follows number ${index}; none may be left out or doubled`);
       const text = await readFile(new URL(fileName, directoryOf(set)), 'utf8');
       const sql = text.replaceAll('\r\n', '\n');
       const checksum = createHash('sha256').update(sql).digest('hex');
@@ -64,6 +65,7 @@ export async function readMigrationFiles(sets: readonly MigrationSet[]): Promise
 /** One checksum over all files: the same schema has the same one. In hex. */
 export async function migrationsChecksum(sets: readonly MigrationSet[]): Promise<string> {
   const hash = createHash('sha256');
-  for (const file of await readMigrationFiles(sets)) hash.update(`${file.module}/${file.number}:${file.checksum}\n`);
+  for (const file of await readMigrationFiles(sets))
+    hash.update(`${file.module}/${file.number}:${file.checksum}\n`);
   return hash.digest('hex');
 }

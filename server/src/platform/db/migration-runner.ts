@@ -43,13 +43,19 @@ function appliedRow(row: unknown): AppliedRow {
 const label = (migration: { module: string; number: number; name: string }): string =>
   `${migration.module}/${String(migration.number).padStart(4, '0')}-${migration.name}`;
 
-const keyOf = (migration: { module: string; number: number }): string => `${migration.module} ${migration.number}`;
+const keyOf = (migration: { module: string; number: number }): string =>
+  `${migration.module} ${migration.number}`;
 
 /** What has been applied, read in a transaction under the door's role; empty where there is no schema yet. */
 async function readApplied(session: Session): Promise<AppliedRow[]> {
-  const exists = await session.query(`select to_regclass('platform.migrations') is not null as it_does`, [], shortDeadlineMs);
+  const exists = await session.query(
+    `select to_regclass('platform.migrations') is not null as it_does`,
+    [],
+    shortDeadlineMs,
+  );
   const [first] = exists.rows;
-  if (typeof first !== 'object' || first === null || !('it_does' in first) || first.it_does !== true) return [];
+  if (typeof first !== 'object' || first === null || !('it_does' in first) || first.it_does !== true)
+    return [];
   const result = await session.query(
     'select module, number, name, checksum, is_compatible from platform.migrations',
     [],
@@ -75,7 +81,10 @@ function compare(files: readonly MigrationFile[], applied: readonly AppliedRow[]
 }
 
 async function inTransaction<T>(source: SessionSource, session: Session, work: () => Promise<T>): Promise<T> {
-  await session.script(`${source.begin('migration')}; set local search_path = pg_catalog; set local timezone = 'UTC'`, shortDeadlineMs);
+  await session.script(
+    `${source.begin('migration')}; set local search_path = pg_catalog; set local timezone = 'UTC'`,
+    shortDeadlineMs,
+  );
   try {
     const result = await work();
     await session.script('commit', shortDeadlineMs);
@@ -104,8 +113,12 @@ async function apply(source: SessionSource, session: Session, file: MigrationFil
   }
 }
 
-async function applyMissing(source: SessionSource, session: Session, files: readonly MigrationFile[]): Promise<MigrationFile[]> {
-  const before = await inTransaction(source, session, async () => await readApplied(session));
+async function applyMissing(
+  source: SessionSource,
+  session: Session,
+  files: readonly MigrationFile[],
+): Promise<MigrationFile[]> {
+  const before = await inTransaction(source, session, async () => readApplied(session));
   if (compare(files, before) === 'ahead') {
     throw new AppError('schema_ahead', 'The database schema is newer than this version of Stoa serves.');
   }
@@ -119,7 +132,10 @@ async function applyMissing(source: SessionSource, session: Session, files: read
 }
 
 /** See `Database.migrate`. */
-export async function runMigrations(source: SessionSource, sets: readonly MigrationSet[]): Promise<MigrationReport> {
+export async function runMigrations(
+  source: SessionSource,
+  sets: readonly MigrationSet[],
+): Promise<MigrationReport> {
   const startedAt = performance.now();
   const files = await readMigrationFiles(sets);
   const session = await source.acquire('migration', lockWaitMs, undefined);
@@ -141,7 +157,10 @@ export async function runMigrations(source: SessionSource, sets: readonly Migrat
 }
 
 /** See `Database.schemaState`. Reads as the system login, so that a serving process needs no migration login. */
-export async function readSchemaState(source: SessionSource, sets: readonly MigrationSet[]): Promise<SchemaState> {
+export async function readSchemaState(
+  source: SessionSource,
+  sets: readonly MigrationSet[],
+): Promise<SchemaState> {
   const files = await readMigrationFiles(sets);
   const session = await source.acquire('system', shortDeadlineMs, undefined);
   let isClean = false;

@@ -21,11 +21,11 @@ async function ping(source: SessionSource, deadlineMs: number): Promise<void> {
 function databaseOver(source: SessionSource): Database {
   return {
     ...createDoors(source),
-    migrate: async (sets) => await runMigrations(source, sets),
-    schemaState: async (sets) => await readSchemaState(source, sets),
-    ping: async (deadlineMs = pingDeadlineMs) => await ping(source, deadlineMs),
+    migrate: async (sets) => runMigrations(source, sets),
+    schemaState: async (sets) => readSchemaState(source, sets),
+    ping: async (deadlineMs = pingDeadlineMs) => ping(source, deadlineMs),
     adapter: source.adapter,
-    close: async () => await source.close(),
+    close: async () => source.close(),
   };
 }
 
@@ -44,5 +44,5 @@ export async function openDumpableDatabase(
   settings: PgliteSettings,
 ): Promise<{ readonly db: Database; dump(): Promise<Uint8Array> }> {
   const source: PgliteSource = await openPglite(settings);
-  return { db: databaseOver(source), dump: async () => await source.dump() };
+  return { db: databaseOver(source), dump: async () => source.dump() };
 }

@@ -3,7 +3,6 @@
  * connection that runs one transaction at a time.
  */
 
-
 export type Door = 'tenant' | 'operator' | 'system' | 'migration';
 
 export interface StatementResult {

@@ -79,8 +79,17 @@ function isOutage(sqlState: string): boolean {
   );
 }
 
+/** What a caller that aborted gets back: its own reason where that is an Error, as it is by default. */
+export function abortReason(signal: AbortSignal): Error {
+  const reason: unknown = signal.reason;
+  return reason instanceof Error ? reason : new Error('aborted', { cause: reason });
+}
+
 export function databaseUnavailable(cause: unknown): AppError {
-  return new AppError('database_unavailable', 'The database cannot be reached.', { retryAfterMs: 1000, cause });
+  return new AppError('database_unavailable', 'The database cannot be reached.', {
+    retryAfterMs: 1000,
+    cause,
+  });
 }
 
 export function deadlineExceeded(what: string, cause?: unknown): AppError {

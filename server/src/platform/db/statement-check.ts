@@ -21,8 +21,10 @@ export interface StatementFacts {
 const cacheLimit = 4000;
 const cache = new Map<string, StatementFacts>();
 
-const ignored = /--[^\n]*|\/\*[\s\S]*?\*\/|e'(?:[^'\\]|\\.|'')*'|'(?:[^']|'')*'|\$([a-z_]*)\$[\s\S]*?\$\1\$/gi;
-const allowedStart = /^\s*\(*\s*(select|insert|update|delete|with|values|merge|explain|savepoint|release|rollback\s+to)\b/i;
+const ignored =
+  /--[^\n]*|\/\*[\s\S]*?\*\/|e'(?:[^'\\]|\\.|'')*'|'(?:[^']|'')*'|\$([a-z_]*)\$[\s\S]*?\$\1\$/gi;
+const allowedStart =
+  /^\s*\(*\s*(select|insert|update|delete|with|values|merge|explain|savepoint|release|rollback\s+to)\b/i;
 const changesIdentity = /set_config\s*\(\s*'(role|session_authorization|stoa\.[a-z_.]+)'/i;
 const ourNames = /(?<!::\s*)(?<![\w.$])(tenant|platform|jobs)\s*\.\s*([a-z_][\w$]*)(\s*\()?/gi;
 
@@ -36,7 +38,8 @@ function verbsAt(before: string, isCalled: boolean, hasUpsert: boolean): Verb[] 
 
 function readStatement(text: string): StatementFacts {
   const uses = new Map<string, Set<Verb>>();
-  if (changesIdentity.test(text)) return { refusal: 'it changes the role or the tenant of its transaction', uses };
+  if (changesIdentity.test(text))
+    return { refusal: 'it changes the role or the tenant of its transaction', uses };
   const words = text.replace(ignored, ' ').replaceAll('"', '').toLowerCase();
   if (!allowedStart.test(words)) return { refusal: 'only queries and savepoints run inside a door', uses };
   const hasUpsert = /\bon\s+conflict\b[\s\S]*\bdo\s+update\b/.test(words);
@@ -44,7 +47,11 @@ function readStatement(text: string): StatementFacts {
     const [, schema = '', name = '', call] = match;
     const key = `${schema}.${name}`;
     const verbs = uses.get(key) ?? new Set<Verb>();
-    for (const verb of verbsAt(words.slice(Math.max(0, match.index - 40), match.index), call !== undefined, hasUpsert)) {
+    for (const verb of verbsAt(
+      words.slice(Math.max(0, match.index - 40), match.index),
+      call !== undefined,
+      hasUpsert,
+    )) {
       verbs.add(verb);
     }
     uses.set(key, verbs);

@@ -32,7 +32,7 @@ export const idleLimitMs = 10_000;
 export class TransactionConnection implements DatabaseConnection {
   #last: Promise<unknown> = Promise.resolve();
   #hasFailed = false;
-  #endedBy: unknown = null;
+  #endedBy: Error | null = null;
   #idleTimer: NodeJS.Timeout | undefined;
   readonly #session: Session;
   readonly #deadlineMs: number;
@@ -52,7 +52,7 @@ export class TransactionConnection implements DatabaseConnection {
     const parameters = query.parameters.map(encodeParameter);
     const run = this.#last.then(() => this.#run<R>(query.sql, parameters));
     this.#last = run.catch(() => undefined);
-    return await run;
+    return run;
   }
 
   streamQuery<R>(): AsyncIterableIterator<QueryResult<R>> {
@@ -60,7 +60,7 @@ export class TransactionConnection implements DatabaseConnection {
   }
 
   /** Refuses every further statement with `reason`, and waits for the one that runs. */
-  async end(reason: unknown): Promise<void> {
+  async end(reason: Error): Promise<void> {
     this.#endedBy ??= reason;
     clearTimeout(this.#idleTimer);
     await this.#last;
@@ -73,7 +73,7 @@ export class TransactionConnection implements DatabaseConnection {
   }
 
   /** Why the transaction can't go on, or null. */
-  get endedBy(): unknown {
+  get endedBy(): Error | null {
     return this.#endedBy;
   }
 

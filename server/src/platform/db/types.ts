@@ -92,7 +92,11 @@ export interface Database {
    * when it throws, and passes its error on. Never call a model, or wait for anything but SQL, inside. A door inside a
    * door throws at once.
    */
-  withTenant<T>(context: TenantContext, fn: (tx: TenantHandle) => Promise<T>, options?: DoorOptions): Promise<T>;
+  withTenant<T>(
+    context: TenantContext,
+    fn: (tx: TenantHandle) => Promise<T>,
+    options?: DoorOptions,
+  ): Promise<T>;
   /** Like `withTenant`, over all tenants. Writes `reason` to `platform.audit_entries` in the same transaction. */
   withOperator<T>(
     context: OperatorContext,

@@ -16,21 +16,25 @@ import { AppError } from '#kernel';
 export type ValueParser = (text: string) => unknown;
 
 const largestDateMs = 8_640_000_000_000_000;
-const timestampPattern = /^(\d{4,})-(\d\d)-(\d\d) (\d\d:\d\d:\d\d)(?:\.(\d+))?([+-]\d\d)(?::?(\d\d))?(?::\d\d)?( BC)?$/;
+const timestampPattern =
+  /^(\d{4,})-(\d\d)-(\d\d) (\d\d:\d\d:\d\d)(?:\.(\d+))?([+-]\d\d)(?::?(\d\d))?(?::\d\d)?( BC)?$/;
 
 function parseTimestamp(text: string): Date {
   if (text === 'infinity') return new Date(largestDateMs);
   if (text === '-infinity') return new Date(-largestDateMs);
   const match = timestampPattern.exec(text);
   if (match === null) throw new Error(`unreadable timestamptz: ${text}`);
-  const [, year = '', month = '', day = '', time = '', fraction = '', hours = '', minutes = '00', isBefore] = match;
+  const [, year = '', month = '', day = '', time = '', fraction = '', hours = '', minutes = '00', isBefore] =
+    match;
   const signedYear = isBefore === undefined ? Number(year) : 1 - Number(year);
   const sign = signedYear < 0 ? '-' : '+';
   const isoYear =
     signedYear >= 0 && signedYear <= 9999
       ? String(signedYear).padStart(4, '0')
       : `${sign}${String(Math.abs(signedYear)).padStart(6, '0')}`;
-  return new Date(`${isoYear}-${month}-${day}T${time}.${fraction.slice(0, 3).padEnd(3, '0')}${hours}:${minutes}`);
+  return new Date(
+    `${isoYear}-${month}-${day}T${time}.${fraction.slice(0, 3).padEnd(3, '0')}${hours}:${minutes}`,
+  );
 }
 
 function parseBytes(text: string): Uint8Array {
@@ -122,7 +126,10 @@ export const pgliteParsers: Readonly<Record<number, ValueParser>> = Object.fromE
 
 function checkText(text: string): string {
   if (text.includes('\0') || !text.isWellFormed()) {
-    throw new AppError('invalid_text', 'The text holds a NUL character or a lone surrogate, which cannot be stored.');
+    throw new AppError(
+      'invalid_text',
+      'The text holds a NUL character or a lone surrogate, which cannot be stored.',
+    );
   }
   return text;
 }
@@ -156,7 +163,8 @@ export function encodeParameter(value: unknown): string | null {
     case 'object':
       if (value === null) return null;
       if (Array.isArray(value)) return encodeArray(value);
-      if (value instanceof Uint8Array) return `\\x${Buffer.from(value.buffer, value.byteOffset, value.byteLength).toString('hex')}`;
+      if (value instanceof Uint8Array)
+        return `\\x${Buffer.from(value.buffer, value.byteOffset, value.byteLength).toString('hex')}`;
       if (value instanceof Date) return value.toISOString();
       return checkText(JSON.stringify(value));
     default:

@@ -10,8 +10,14 @@ export interface WorkerSettings {
 }
 
 export type WorkerRequest =
+  | { readonly id: number; readonly kind: 'open'; readonly settings: WorkerSettings }
   | { readonly id: number; readonly kind: 'script'; readonly sql: string }
-  | { readonly id: number; readonly kind: 'query'; readonly sql: string; readonly parameters: readonly (string | null)[] }
+  | {
+      readonly id: number;
+      readonly kind: 'query';
+      readonly sql: string;
+      readonly parameters: readonly (string | null)[];
+    }
   | { readonly id: number; readonly kind: 'dump' }
   | { readonly id: number; readonly kind: 'close' };
 
@@ -22,8 +28,6 @@ export interface WorkerAnswer {
 }
 
 export type WorkerReply =
-  | { readonly kind: 'ready' }
-  | { readonly kind: 'unopened'; readonly message: string }
   | { readonly kind: 'answer'; readonly id: number; readonly answer: WorkerAnswer }
   | {
       readonly kind: 'refusal';

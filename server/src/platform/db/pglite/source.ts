@@ -39,8 +39,12 @@ class PgliteSession implements Session {
     await this.#client.send({ kind: 'script', sql }, deadlineMs);
   }
 
-  async query(sql: string, parameters: readonly (string | null)[], deadlineMs: number): Promise<StatementResult> {
-    return await this.#client.send({ kind: 'query', sql, parameters }, deadlineMs);
+  async query(
+    sql: string,
+    parameters: readonly (string | null)[],
+    deadlineMs: number,
+  ): Promise<StatementResult> {
+    return this.#client.send({ kind: 'query', sql, parameters }, deadlineMs);
   }
 
   isUsable(): boolean {
@@ -134,7 +138,9 @@ class SingleSessionSource implements PgliteSource {
 
   async #wait(deadlineMs: number, signal: AbortSignal | undefined): Promise<void> {
     if (this.#waiters.length >= largestQueue) {
-      throw new AppError('overloaded', 'Too many transactions wait for the database.', { retryAfterMs: 1000 });
+      throw new AppError('overloaded', 'Too many transactions wait for the database.', {
+        retryAfterMs: 1000,
+      });
     }
     const turn = Promise.withResolvers<void>();
     const waiter: Waiter = { resolve: turn.resolve };
@@ -163,7 +169,8 @@ class SingleSessionSource implements PgliteSource {
       return;
     }
     // The transaction's state is unknown: the thread is replaced before anybody else runs in it.
-    void this.#client.terminate().then(() => this.#next());
+    const goOn = (): void => this.#next();
+    this.#client.terminate().then(goOn, goOn);
   }
 
   #next(): void {

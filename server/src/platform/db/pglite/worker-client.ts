@@ -24,12 +24,12 @@ export class WorkerClient {
   #hasEnded = false;
 
   constructor(settings: WorkerSettings) {
-    this.#worker = new Worker(new URL('./worker.ts', import.meta.url), { workerData: settings, name: 'pglite' });
-    this.#ready = this.#untilReady();
-    this.#ready.catch(() => undefined);
+    this.#worker = new Worker(new URL('./worker.ts', import.meta.url), { name: 'pglite' });
     this.#worker.on('message', (reply: WorkerReply) => this.#receive(reply));
     this.#worker.on('error', (error) => this.#fail(error));
     this.#worker.on('exit', () => this.#fail(new Error('the database thread has ended')));
+    this.#ready = this.#open(settings);
+    this.#ready.catch(() => undefined);
   }
 
   /** Resolves when the database is open. Rejects with `database_unavailable` where it can't be. */
@@ -51,9 +51,9 @@ export class WorkerClient {
       this.#pending.delete(id);
       reply.reject(deadlineExceeded('a statement'));
       this.#fail(new Error('the database thread was ended at a deadline'));
-      void this.terminate();
+      this.#end();
     }, deadlineMs);
-    this.#worker.postMessage({ ...request, id });
+    this.#worker.postMessage({ ...request, id }, []);
     try {
       return await reply.promise;
     } finally {
@@ -67,36 +67,34 @@ export class WorkerClient {
     await this.#worker.terminate();
   }
 
-  /** Lets the process exit while the thread is idle. */
-  unref(): void {
-    this.#worker.unref();
+  /** Like `terminate`, for callers that have nothing to wait for. */
+  #end(): void {
+    this.terminate().catch(() => undefined);
   }
 
-  async #untilReady(): Promise<void> {
-    const opened = Promise.withResolvers<void>();
-    const timer = setTimeout(() => opened.reject(new Error('the database did not open in time')), openDeadlineMs);
-    this.#worker.on('message', (reply: WorkerReply) => {
-      if (reply.kind === 'ready') opened.resolve();
-      else if (reply.kind === 'unopened') opened.reject(new Error(reply.message));
-    });
-    this.#worker.once('error', (error) => opened.reject(error));
-    this.#worker.once('exit', () => opened.reject(new Error('the database thread has ended')));
+  async #open(settings: WorkerSettings): Promise<void> {
     try {
-      await opened.promise;
+      await this.send({ kind: 'open', settings }, openDeadlineMs);
     } catch (error) {
-      void this.terminate();
+      this.#end();
       throw databaseUnavailable(error);
-    } finally {
-      clearTimeout(timer);
     }
   }
 
   #receive(reply: WorkerReply): void {
-    if (reply.kind !== 'answer' && reply.kind !== 'refusal') return;
     const pending = this.#pending.get(reply.id);
     this.#pending.delete(reply.id);
-    if (reply.kind === 'answer') pending?.resolve(reply.answer);
-    else pending?.reject(translateSqlError(reply.message, reply.fields));
+    if (reply.kind === 'answer') {
+      pending?.resolve(reply.answer);
+    } else if (reply.fields.code === undefined) {
+      // Not PostgreSQL speaking: the engine itself failed, and nothing is known of its state.
+      const failure = new Error(reply.message);
+      pending?.reject(databaseUnavailable(failure));
+      this.#fail(failure);
+      this.#end();
+    } else {
+      pending?.reject(translateSqlError(reply.message, reply.fields));
+    }
   }
 
   #fail(error: unknown): void {

@@ -6,7 +6,7 @@
  * as `stoa_migration`, so that ownership, grants and row security are those of PostgreSQL.
  */
 
-import { parentPort, workerData } from 'node:worker_threads';
+import { type MessagePort, parentPort } from 'node:worker_threads';
 import { PGlite } from '@electric-sql/pglite';
 import type { SqlErrorFields } from '../sql-error.ts';
 import { pgliteParsers } from '../value-codec.ts';
@@ -30,14 +30,17 @@ set search_path = pg_catalog;
 `;
 
 /** Parameters arrive as PostgreSQL's text, so PGlite's own serialisers are all replaced by this one. */
-const textSerializers = new Proxy<Record<number, (value: string) => string>>({}, { get: () => (value: string) => value });
+const textSerializers = new Proxy<Record<number, (value: string) => string>>(
+  {},
+  { get: () => (value: string) => value },
+);
 
 function textOf(value: unknown): string | undefined {
   return typeof value === 'string' ? value : undefined;
 }
 
 function fieldsOf(error: Error): SqlErrorFields {
-  const raw: Record<string, unknown> = { ...error };
+  const raw: Record<string, unknown> = Object.fromEntries(Object.entries(error));
   return {
     code: textOf(raw['code']),
     constraint: textOf(raw['constraint']),
@@ -51,7 +54,10 @@ function fieldsOf(error: Error): SqlErrorFields {
 
 const nothing: WorkerAnswer = { rows: [], affectedRows: null, dump: null };
 
-async function execute(database: PGlite, request: WorkerRequest): Promise<WorkerAnswer> {
+async function execute(
+  database: PGlite,
+  request: Exclude<WorkerRequest, { kind: 'open' }>,
+): Promise<WorkerAnswer> {
   switch (request.kind) {
     case 'script':
       await database.exec(request.sql);
@@ -73,19 +79,14 @@ async function execute(database: PGlite, request: WorkerRequest): Promise<Worker
   }
 }
 
-async function answer(database: PGlite, request: WorkerRequest): Promise<WorkerReply> {
-  try {
-    return { kind: 'answer', id: request.id, answer: await execute(database, request) };
-  } catch (error) {
-    if (error instanceof Error) {
-      return { kind: 'refusal', id: request.id, message: error.message, fields: fieldsOf(error) };
-    }
-    return { kind: 'refusal', id: request.id, message: String(error), fields: {} };
-  }
+function refusal(id: number, error: unknown): WorkerReply {
+  if (error instanceof Error) return { kind: 'refusal', id, message: error.message, fields: fieldsOf(error) };
+  return { kind: 'refusal', id, message: String(error), fields: {} };
 }
 
 async function open(settings: WorkerSettings): Promise<PGlite> {
   const database = await PGlite.create({
+    initDbStartParams: ['--wal-segsize=1'],
     ...(settings.directory === null ? {} : { dataDir: settings.directory }),
     ...(settings.snapshot === null ? {} : { loadDataDir: new Blob([new Uint8Array(settings.snapshot)]) }),
   });
@@ -93,21 +94,24 @@ async function open(settings: WorkerSettings): Promise<PGlite> {
   return database;
 }
 
-async function serve(settings: WorkerSettings): Promise<void> {
-  const port = parentPort;
-  if (port === null) throw new Error('this file runs as a worker only');
-  const say = (reply: WorkerReply): void => port.postMessage(reply);
-  try {
-    const database = await open(settings);
-    // PGlite queues by itself, and the main thread sends one request at a time.
-    port.on('message', (request: WorkerRequest) => {
-      void answer(database, request).then(say);
-    });
-    say({ kind: 'ready' });
-  } catch (error) {
-    say({ kind: 'unopened', message: error instanceof Error ? error.message : String(error) });
-  }
+/** The first request opens the database; PGlite is one session, and the main thread sends one request at a time. */
+function serve(port: MessagePort): void {
+  let database: PGlite | null = null;
+  const handle = async (request: WorkerRequest): Promise<WorkerReply> => {
+    if (request.kind === 'open') {
+      database = await open(request.settings);
+      return { kind: 'answer', id: request.id, answer: nothing };
+    }
+    if (database === null) throw new Error('the database is not open');
+    return { kind: 'answer', id: request.id, answer: await execute(database, request) };
+  };
+  port.on('message', (request: WorkerRequest) => {
+    handle(request).then(
+      (reply) => port.postMessage(reply, []),
+      (error: unknown) => port.postMessage(refusal(request.id, error), []),
+    );
+  });
 }
 
-const settings: WorkerSettings = workerData;
-await serve(settings);
+if (parentPort === null) throw new Error('this file runs as a worker only');
+serve(parentPort);

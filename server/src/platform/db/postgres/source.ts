@@ -21,14 +21,6 @@ function getTypeParser(type: number): ValueParser {
   return parserOf(type);
 }
 
-interface DriverFields {
-  readonly code?: unknown;
-  readonly constraint?: unknown;
-  readonly table?: unknown;
-  readonly detail?: unknown;
-  readonly where?: unknown;
-}
-
 function textOf(value: unknown): string | undefined {
   return typeof value === 'string' ? value : undefined;
 }
@@ -39,16 +31,17 @@ const statePattern = /^[0-9A-Z]{5}$/;
 /** What the driver threw, as the port's error. */
 export function translateDriverError(error: unknown): unknown {
   if (!(error instanceof Error)) return databaseUnavailable(error);
-  const raw: DriverFields = { ...error };
-  const code = textOf(raw.code);
+  const raw: Record<string, unknown> = Object.fromEntries(Object.entries(error));
+  const code = textOf(raw['code']);
   // EPIPE has the shape of a SQLSTATE; the driver's own class is the surer sign.
-  if (code === undefined || !statePattern.test(code) || !('severity' in error)) return databaseUnavailable(error);
+  if (code === undefined || !statePattern.test(code) || !('severity' in error))
+    return databaseUnavailable(error);
   return translateSqlError(error.message, {
     code,
-    constraint: textOf(raw.constraint),
-    table: textOf(raw.table),
-    detail: textOf(raw.detail),
-    where: textOf(raw.where),
+    constraint: textOf(raw['constraint']),
+    table: textOf(raw['table']),
+    detail: textOf(raw['detail']),
+    where: textOf(raw['where']),
   });
 }
 
@@ -68,13 +61,19 @@ class PostgresSession implements Session {
   }
 
   async script(sql: string, deadlineMs: number): Promise<void> {
-    await this.#within(deadlineMs, async () => await this.#client.query(sql));
+    await this.#within(deadlineMs, async () => this.#client.query(sql));
   }
 
-  async query(text: string, parameters: readonly (string | null)[], deadlineMs: number): Promise<StatementResult> {
+  async query(
+    text: string,
+    parameters: readonly (string | null)[],
+    deadlineMs: number,
+  ): Promise<StatementResult> {
     // Always the extended protocol: it takes one statement and no more, also without parameters.
     const request = { text, values: [...parameters], queryMode: 'extended', types: { getTypeParser } };
-    const result = await this.#within(deadlineMs, async () => await this.#client.query<Record<string, unknown>>(request));
+    const result = await this.#within(deadlineMs, async () =>
+      this.#client.query<Record<string, unknown>>(request),
+    );
     return { rows: result.rows, affectedRows: writingCommands.has(result.command) ? result.rowCount : null };
   }
 
@@ -101,7 +100,8 @@ class PostgresSession implements Session {
     } catch (error) {
       if (error instanceof AppError) throw error;
       const translated = translateDriverError(error);
-      if (translated instanceof AppError && translated.code === 'database_unavailable') this.#isUsable = false;
+      if (translated instanceof AppError && translated.code === 'database_unavailable')
+        this.#isUsable = false;
       throw translated;
     } finally {
       clearTimeout(timer);
@@ -117,13 +117,20 @@ function returnLate(connecting: Promise<PoolClient>): void {
   );
 }
 
-async function connectWithin(pool: Pool, deadlineMs: number, signal: AbortSignal | undefined): Promise<PoolClient> {
+async function connectWithin(
+  pool: Pool,
+  deadlineMs: number,
+  signal: AbortSignal | undefined,
+): Promise<PoolClient> {
   if (pool.waitingCount >= largestQueue) {
     throw new AppError('overloaded', 'Too many transactions wait for the database.', { retryAfterMs: 1000 });
   }
   const connecting = pool.connect();
   const given = Promise.withResolvers<never>();
-  const timer = setTimeout(() => given.reject(databaseUnavailable(new Error('no connection in time'))), deadlineMs);
+  const timer = setTimeout(
+    () => given.reject(databaseUnavailable(new Error('no connection in time'))),
+    deadlineMs,
+  );
   const onAbort = (): void => given.reject(signal?.reason);
   signal?.addEventListener('abort', onAbort, { once: true });
   let client: PoolClient | null = null;
@@ -160,7 +167,10 @@ class PooledSource implements SessionSource {
       ['system', new Pool({ ...base, connectionString: urls.system, max: pools?.system ?? 4 })],
     ];
     if (urls.migration !== undefined) {
-      made.push(['migration', new Pool({ ...base, connectionString: urls.migration, max: 1, idleTimeoutMillis: 1000 })]);
+      made.push([
+        'migration',
+        new Pool({ ...base, connectionString: urls.migration, max: 1, idleTimeoutMillis: 1000 }),
+      ]);
     }
     // An idle connection that breaks is removed by the pool; the listener only keeps the process alive.
     for (const [, pool] of made) pool.on('error', () => undefined);
@@ -181,7 +191,9 @@ class PooledSource implements SessionSource {
   }
 
   async close(): Promise<void> {
-    this.#closing ??= Promise.all([...this.#pools.values()].map(async (pool) => await pool.end())).then(() => undefined);
+    this.#closing ??= Promise.all([...this.#pools.values()].map(async (pool) => pool.end())).then(
+      () => undefined,
+    );
     await this.#closing;
   }
 }
