@@ -107,6 +107,7 @@ before(async () => {
       },
       idempotency: { once: async (_scope, fn) => fn() },
       budget,
+      gate: () => null,
       logger: silentLogger,
       accessLog: null,
       metrics: { requests: nothing, seconds: nothing },

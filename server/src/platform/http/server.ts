@@ -27,6 +27,8 @@ export interface HttpServerDeps {
   readonly authenticator: Authenticator;
   readonly idempotency: IdempotencyStore;
   readonly budget: BodyBudget;
+  /** Why this process takes no calls yet, or null; the routes without a credential (health) are always open. */
+  readonly gate: () => AppError | null;
   readonly logger: Logger;
   /** One line per outcome; null where the log level would drop it anyway. */
   readonly accessLog: ((fields: AccessLine) => void) | null;
@@ -246,6 +248,11 @@ function authenticate(
   const { access } = endpoint;
   if (access === 'anyone') {
     done();
+    return;
+  }
+  const closed = deps.gate();
+  if (closed) {
+    done(closed);
     return;
   }
   const header = request.raw.headers.authorization;
