@@ -10,3 +10,5 @@ export {
   readFrame,
   type ServerSentEvent,
 } from './sse.ts';
+export { faultOfFrame, providerFault } from './fault.ts';
+export { openAiCompatible } from './openai-compatible.ts';
