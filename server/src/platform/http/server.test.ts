@@ -112,7 +112,13 @@ before(async () => {
       accessLog: null,
       metrics: { requests: nothing, seconds: nothing },
     },
-    { routes, headersTimeoutMs: 1_000, requestTimeoutMs: 1_500, maximumHeaderBytes: 16 * 1024 },
+    {
+      routes,
+      headersTimeoutMs: 1_000,
+      requestTimeoutMs: 1_500,
+      maximumHeaderBytes: 16 * 1024,
+      keepAliveTimeoutMs: 5_000,
+    },
   );
   port = (await server.listen({ host: '127.0.0.1', port: 0 })).port;
 });

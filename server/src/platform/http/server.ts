@@ -51,6 +51,8 @@ export interface HttpServerSettings {
   readonly headersTimeoutMs: number;
   /** Milliseconds for a whole request to arrive. */
   readonly requestTimeoutMs: number;
+  /** Milliseconds that an idle connection stays open. */
+  readonly keepAliveTimeoutMs: number;
   readonly maximumHeaderBytes: number;
 }
 
@@ -115,7 +117,7 @@ function createApp(deps: HttpServerDeps, settings: HttpServerSettings): FastifyI
     return503OnClosing: false,
     forceCloseConnections: 'idle',
     requestTimeout: settings.requestTimeoutMs,
-    keepAliveTimeout: 75_000,
+    keepAliveTimeout: settings.keepAliveTimeoutMs,
     bodyLimit: deps.budget.maximumBytes,
     routerOptions: { maxParamLength: 1_024 },
     http: {
