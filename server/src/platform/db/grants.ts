@@ -12,7 +12,14 @@ export type JobGrants = Readonly<Record<string, readonly Verb[]>>;
 
 export const systemGrants = {
   /** Writes what the journal holds: requests, usage, events; in batches over many tenants. */
-  settlement: {},
+  settlement: {
+    'tenant.requests': ['select', 'insert'],
+    'tenant.usage_records': ['select', 'insert'],
+    'tenant.events': ['insert'],
+    'platform.uuid_time': ['execute'],
+  },
+  /** Reads the log in the order of its cursor. */
+  relay: { 'tenant.events': ['select'] },
   /** Authentication: key id -> principal and tenant policy. */
   'key-lookup': {
     'tenant.tenants': ['select'],
@@ -22,7 +29,12 @@ export const systemGrants = {
   /** Notes, in batches, when keys were last used. */
   'key-last-use': { 'tenant.api_keys': ['select', 'update'], 'platform.operator_keys': ['select', 'update'] },
   /** Makes the partitions of the coming days and drops the expired, through definer functions only. */
-  partitions: { 'platform.make_partitions': ['execute'], 'platform.drop_partitions': ['execute'] },
+  partitions: {
+    'platform.make_partitions': ['execute'],
+    'platform.drop_partitions': ['execute'],
+    'platform.make_month_partitions': ['execute'],
+    'platform.drop_month_partitions': ['execute'],
+  },
   /** Deletes what is past its stated retention. */
   retention: {
     'tenant.idempotency_keys': ['select', 'delete'],
@@ -35,6 +47,9 @@ export const systemGrants = {
   purge: {
     'tenant.api_keys': ['select', 'delete'],
     'tenant.idempotency_keys': ['select', 'delete'],
+    'tenant.requests': ['select', 'delete'],
+    'tenant.usage_records': ['select', 'delete'],
+    'tenant.events': ['select', 'delete'],
     'tenant.tenants': ['select', 'update', 'delete'],
   },
   /** Leases of `platform/jobs`: at most one process runs a timer. */

@@ -1,0 +1,105 @@
+import type { Database, MigrationSet, SystemHandle } from '#db';
+import type { TimerTask } from '#jobs';
+import type { Clock, Logger } from '#kernel';
+import { dropEventDays, dropMonths, makeEventDays, makeMonths } from './retention.sql.ts';
+
+export interface RetentionDeps {
+  readonly db: Database;
+  readonly clock: Clock;
+  readonly logger: Logger;
+}
+
+export interface RetentionSettings {
+  /** How long the event log keeps an event, in days of 24 hours. Default 7, at least 1. */
+  readonly eventDays?: number;
+  /** How long explanations are kept, in days. Default 90, at least 28. */
+  readonly requestDays?: number;
+  /** How long usage is kept, in months of the calendar. Default 13, at least 1. */
+  readonly usageMonths?: number;
+}
+
+export interface PartitionKeeper {
+  /** Once an hour: `prepare`, then `expire`. */
+  readonly task: TimerTask;
+  /** Makes the partitions of the coming time. At start before readiness, and by the timer; may run anywhere at once. */
+  prepare(): Promise<void>;
+  /** Makes what is missing for records of these times; false where they lie beyond what is sensible (a wrong clock). */
+  prepareFor(earliestMs: number, latestMs: number): Promise<boolean>;
+  /** Drops what is past its retention: whole partitions, once all of one is past it. By one timer at a time. */
+  expire(): Promise<void>;
+}
+
+const monthsAhead = 2;
+const eventDaysAhead = 7;
+const dayMs = 86_400_000;
+
+function monthsBetween(earliest: Date, latest: Date): number {
+  const years = latest.getUTCFullYear() - earliest.getUTCFullYear();
+  return years * 12 + latest.getUTCMonth() - earliest.getUTCMonth() + 1;
+}
+
+function startOfMonth(atMs: number, monthsBack: number): Date {
+  const at = new Date(atMs);
+  return new Date(Date.UTC(at.getUTCFullYear(), at.getUTCMonth() - monthsBack, 1));
+}
+
+/** The months and days of the gateway's tables and of the event log. */
+export function createPartitionKeeper(
+  deps: RetentionDeps,
+  settings: RetentionSettings = {},
+): PartitionKeeper {
+  const { db, clock, logger } = deps;
+
+  async function makeAll(tx: SystemHandle, from: Date, months: number): Promise<number> {
+    const requests = await makeMonths(tx, 'tenant.requests', from, months);
+    const usage = await makeMonths(tx, 'tenant.usage_records', from, months);
+    return requests + usage + (await makeEventDays(tx, eventDaysAhead));
+  }
+
+  async function make(from: Date, months: number): Promise<void> {
+    const made = await db.withSystem('partitions', async (tx) => makeAll(tx, from, months));
+    if (made > 0) logger.info({ made }, 'partitions made');
+  }
+
+  const keeper: PartitionKeeper = {
+    task: {
+      name: 'gateway-partitions',
+      everyMs: 3_600_000,
+      async run() {
+        await keeper.prepare();
+        await keeper.expire();
+      },
+    },
+    async prepare() {
+      await make(new Date(clock.now()), monthsAhead + 1);
+    },
+    async prepareFor(earliestMs, latestMs) {
+      const now = clock.now();
+      if (earliestMs < startOfMonth(now, 14).getTime() || latestMs >= startOfMonth(now, -3).getTime())
+        return false;
+      const earliest = new Date(earliestMs);
+      await make(earliest, monthsBetween(earliest, new Date(latestMs)));
+      return true;
+    },
+    async expire() {
+      const now = clock.now();
+      const requestsBefore = new Date(now - (settings.requestDays ?? 90) * dayMs);
+      const usageBefore = startOfMonth(now, settings.usageMonths ?? 13);
+      const eventsBefore = new Date(now - (settings.eventDays ?? 7) * dayMs);
+      const dropped = await db.withSystem('partitions', async (tx) => {
+        const requests = await dropMonths(tx, 'tenant.requests', requestsBefore);
+        const usage = await dropMonths(tx, 'tenant.usage_records', usageBefore);
+        return { requests, usage, events: await dropEventDays(tx, eventsBefore) };
+      });
+      if (dropped.requests + dropped.usage + dropped.events > 0)
+        logger.info(dropped, 'expired partitions dropped');
+    },
+  };
+  return keeper;
+}
+
+/** The tables of requests and usage. They stand after those of `platform/events`, whose table settlement writes, too. */
+export const gatewayMigrations: MigrationSet = {
+  module: 'services/gateway',
+  directory: new URL('./migrations/', import.meta.url),
+};
