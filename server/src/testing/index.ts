@@ -5,7 +5,7 @@
 
 import { randomUUID } from 'node:crypto';
 import { sql } from 'kysely';
-import type { Database, MigrationSet } from '#db';
+import type { AllUrls, Database, MigrationSet } from '#db';
 import { migrationSets } from '../app/migrations.ts';
 import { openPgliteCopy } from './pglite-snapshot.ts';
 import { openPostgresCopy } from './postgres-template.ts';
@@ -22,6 +22,8 @@ export interface TestDatabaseOptions {
 export interface TestDatabase {
   readonly db: Database;
   readonly adapter: TestAdapter;
+  /** The logins' URLs; on PostgreSQL only. */
+  readonly urls?: AllUrls;
   /** Ends the database and takes away what the call made. */
   close(): Promise<void>;
   /** Inserts a tenant and answers its id, as UUID text. Needs the migrations of control/tenants. */
@@ -31,6 +33,7 @@ export interface TestDatabase {
 /** A database as a test gets it from one adapter, before the conveniences. */
 export interface OpenedCopy {
   readonly db: Database;
+  readonly urls?: AllUrls;
   close(): Promise<void>;
 }
 
@@ -52,12 +55,11 @@ export function testedAdapters(): readonly TestAdapter[] {
 export async function openTestDatabase(options: TestDatabaseOptions = {}): Promise<TestDatabase> {
   const adapter = options.adapter ?? defaultTestAdapter();
   const migrations = options.migrations ?? migrationSets;
-  const { db, close } =
-    adapter === 'postgres' ? await openPostgresCopy(migrations) : await openPgliteCopy(migrations);
+  const copy = adapter === 'postgres' ? await openPostgresCopy(migrations) : await openPgliteCopy(migrations);
+  const { db } = copy;
   return {
-    db,
+    ...copy,
     adapter,
-    close,
     async newTenant() {
       const tenantId = randomUUID();
       await db.withOperator({ operator: 'system:test', tenantId }, 'a tenant for a test', async (tx) => {
@@ -69,3 +71,12 @@ export async function openTestDatabase(options: TestDatabaseOptions = {}): Promi
     },
   };
 }
+
+export {
+  createMisbehavingUpstream,
+  type MisbehavingUpstream,
+  type UpstreamMode,
+  upstreamModes,
+  type UpstreamRequest,
+  upstreamSecrets,
+} from './misbehaving-upstream.ts';

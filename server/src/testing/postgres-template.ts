@@ -1,6 +1,6 @@
 import { randomBytes } from 'node:crypto';
 import { Client } from 'pg';
-import { type MigrationSet, migrationsChecksum, openDatabase, type PostgresUrls, selfSetUp } from '#db';
+import { type AllUrls, type MigrationSet, migrationsChecksum, openDatabase, selfSetUp } from '#db';
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -29,7 +29,7 @@ async function asAdmin<T>(work: (client: Client) => Promise<T>): Promise<T> {
 }
 
 /** The four URLs of a database; grants are the database's own, so a copy needs them as much as a new one. */
-async function urlsOf(database: string): Promise<PostgresUrls> {
+async function urlsOf(database: string): Promise<AllUrls> {
   const folder = await mkdtemp(join(tmpdir(), 'stoa-test-urls-'));
   try {
     return (await selfSetUp(adminUrl(database), join(folder, 'urls.json'))).urls;
@@ -94,14 +94,16 @@ async function copyTemplate(migrations: readonly MigrationSet[]): Promise<string
 /** A PostgreSQL database copied from a migrated template; `close` drops it. */
 export async function openPostgresCopy(migrations: readonly MigrationSet[]): Promise<OpenedCopy> {
   const name = await copyTemplate(migrations);
+  const urls = await urlsOf(name);
   const db = await openDatabase({
     adapter: 'postgres',
-    urls: await urlsOf(name),
+    urls,
     pools: { tenant: 5, operator: 3, system: 3 },
     applicationName: 'stoa test',
   });
   return {
     db,
+    urls,
     async close() {
       await db.close();
       await asAdmin(async (client) => client.query(`drop database if exists ${name} with (force)`));

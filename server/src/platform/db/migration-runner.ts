@@ -139,20 +139,29 @@ export async function runMigrations(
   const startedAt = performance.now();
   const files = await readMigrationFiles(sets);
   const session = await source.acquire('migration', lockWaitMs, undefined);
-  let isClean = false;
   try {
-    const isServer = source.adapter === 'postgres';
-    if (isServer) await session.query('select pg_advisory_lock($1::int8)', [lockNumber], lockWaitMs);
+    if (source.adapter === 'postgres') {
+      await session.query('select pg_advisory_lock($1::int8)', [lockNumber], lockWaitMs);
+    }
     const applied = await applyMissing(source, session, files);
-    if (isServer) await session.query('select pg_advisory_unlock($1::int8)', [lockNumber], shortDeadlineMs);
-    isClean = true;
     return {
       applied: applied.map(({ module, number, name }) => ({ module, number, name })),
       durationMs: performance.now() - startedAt,
     };
   } finally {
-    // An unclean session is ended, and its advisory lock with it.
-    session.release(isClean);
+    session.release(await unlock(source, session));
+  }
+}
+
+/** Lets the next one in. False where the session's state is unknown: it is then ended, and its lock with it. */
+async function unlock(source: SessionSource, session: Session): Promise<boolean> {
+  if (!session.isUsable()) return false;
+  try {
+    if (source.adapter === 'postgres')
+      await session.script('select pg_advisory_unlock_all()', shortDeadlineMs);
+    return true;
+  } catch {
+    return false;
   }
 }
 

@@ -1,1 +1,9 @@
-export {};
+export {
+  createTimers,
+  type TimerDependencies,
+  type TimerOutcome,
+  type TimerRun,
+  type Timers,
+  type TimerState,
+  type TimerTask,
+} from './timers.ts';

@@ -1,0 +1,106 @@
+import assert from 'node:assert/strict';
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { test } from 'node:test';
+import { sql } from 'kysely';
+import { AppError } from '#kernel';
+import { describeDatabaseContract } from './contract.ts';
+import { openDatabase } from './index.ts';
+
+async function dataFolder(): Promise<{ readonly path: string; remove(): Promise<void> }> {
+  const path = await mkdtemp(join(tmpdir(), 'stoa-pglite-'));
+  return { path, remove: async () => rm(path, { recursive: true, force: true }) };
+}
+
+describeDatabaseContract('pglite', async (migrations) => {
+  const folder = await dataFolder();
+  const db = await openDatabase({ adapter: 'pglite', directory: join(folder.path, 'pglite') });
+  await db.migrate(migrations);
+  return {
+    db,
+    async close() {
+      await db.close();
+      await folder.remove();
+    },
+  };
+});
+
+const tenantId = '00000000-0000-4000-8000-00000000000c';
+
+test('on PGlite, what was committed before a hung statement ended the thread is there afterwards', async () => {
+  const folder = await dataFolder();
+  const db = await openDatabase({ adapter: 'pglite', directory: folder.path });
+  await db.migrate([]);
+  await db.withOperator({ operator: 'system:test' }, 'before', async () => undefined);
+  const hung = db.withTenant(
+    { tenantId },
+    (tx) => sql`select count(*) from generate_series(1, 100000) a, generate_series(1, 100000) b`.execute(tx),
+    { deadlineMs: 100 },
+  );
+  const waiting = db.withOperator({ operator: 'system:test' }, 'behind it', (tx) =>
+    sql<{ reason: string }>`select reason from platform.audit_entries order by entry_id`.execute(tx),
+  );
+  await assert.rejects(hung, (error) => error instanceof AppError && error.code === 'deadline_exceeded');
+  assert.deepEqual(
+    (await waiting).rows.map((row) => row.reason),
+    ['before', 'behind it'],
+  );
+  await db.close();
+  await folder.remove();
+});
+
+test('on PGlite, a door that waits past its deadline leaves the queue, and the 1,001st is refused at once', async () => {
+  const db = await openDatabase({ adapter: 'pglite' });
+  const gate = Promise.withResolvers<void>();
+  const inside = Promise.withResolvers<void>();
+  const holder = db.withTenant({ tenantId }, async () => {
+    inside.resolve();
+    await gate.promise;
+  });
+  await inside.promise;
+  await assert.rejects(
+    db.withTenant({ tenantId }, async () => undefined, { deadlineMs: 20 }),
+    (error) => error instanceof AppError && error.code === 'deadline_exceeded',
+  );
+  const queue = Array.from({ length: 1000 }, () =>
+    db.withTenant({ tenantId }, async () => undefined, { deadlineMs: 60_000 }),
+  );
+  await assert.rejects(
+    db.withTenant({ tenantId }, async () => undefined),
+    (error) => error instanceof AppError && error.code === 'overloaded',
+  );
+  gate.resolve();
+  await Promise.all([holder, ...queue]);
+  await db.close();
+});
+
+test('on PGlite, closing waits for the open door, and a closed database refuses', async () => {
+  const db = await openDatabase({ adapter: 'pglite' });
+  const inside = Promise.withResolvers<void>();
+  const gate = Promise.withResolvers<void>();
+  const holder = db.withTenant({ tenantId }, async (tx) => {
+    inside.resolve();
+    await gate.promise;
+    return (await sql<{ a: number }>`select 1 as a`.execute(tx)).rows;
+  });
+  await inside.promise;
+  const closing = db.close();
+  gate.resolve();
+  assert.deepEqual(await holder, [{ a: 1 }]);
+  await closing;
+  await assert.rejects(
+    db.withTenant({ tenantId }, async () => undefined),
+    (error) => error instanceof AppError && error.code === 'database_unavailable',
+  );
+  await db.close();
+});
+
+test('on PGlite, a folder that holds no readable database is refused, and the process goes on', async () => {
+  const folder = await dataFolder();
+  await assert.rejects(
+    openDatabase({ adapter: 'pglite', directory: join('/dev/null', 'pglite') }),
+    (error) => error instanceof AppError && error.code === 'database_unavailable',
+  );
+  await folder.remove();
+});

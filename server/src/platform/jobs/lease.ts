@@ -1,0 +1,38 @@
+import { sql } from 'kysely';
+import type { SystemHandle } from '#db';
+
+export interface Lease {
+  /** Grows with every new holder; write it beside what the holder changes to tell a late write from the present one. */
+  readonly fence: bigint;
+}
+
+/**
+ * Takes or renews the lease for `holder`. Null where somebody else holds it. One row by its primary key; times are the
+ * database's, so the clocks of processes don't matter.
+ */
+export async function takeLease(
+  tx: SystemHandle,
+  name: string,
+  holder: string,
+  durationMs: number,
+): Promise<Lease | null> {
+  const { rows } = await sql<{ fence: bigint }>`
+    insert into platform.leases as lease (name, holder, fence, expires_at)
+    values (${name}, ${holder}, 1, clock_timestamp() + ${durationMs} * interval '1 millisecond')
+    on conflict (name) do update
+      set holder = excluded.holder,
+          expires_at = excluded.expires_at,
+          fence = case when lease.holder = excluded.holder then lease.fence else lease.fence + 1 end
+      where lease.holder = excluded.holder or lease.expires_at <= clock_timestamp()
+    returning fence
+  `.execute(tx);
+  const [row] = rows;
+  return row === undefined ? null : { fence: row.fence };
+}
+
+/** Lets others in at once, where `holder` still holds the lease. The row stays: the fence goes on from there. */
+export async function giveLeaseBack(tx: SystemHandle, name: string, holder: string): Promise<void> {
+  await sql`
+    update platform.leases set expires_at = clock_timestamp() where name = ${name} and holder = ${holder}
+  `.execute(tx);
+}

@@ -1,0 +1,169 @@
+/**
+ * Periodic system tasks, each run by at most one process at a time: retention, purge, partitions.
+ *
+ * A timer wakes at its interval with jitter, takes its lease, runs, and keeps the lease until the lease ends by itself
+ * or the process stops, so that while one process lives the others only look. The lease lasts twice the interval, and
+ * at least as long as a run may take: a holder that was killed is replaced after that time. A run that outlasts its
+ * deadline is told so by its signal; the next turn waits for it whatever it does, so runs never overlap in a process.
+ */
+
+import { randomUUID } from 'node:crypto';
+import type { Database } from '#db';
+import type { Clock, Lifecycle, Logger } from '#kernel';
+import { giveLeaseBack, takeLease } from './lease.ts';
+
+export interface TimerTask {
+  /** Names the lease and the log lines: `retention`, `purge`. */
+  readonly name: string;
+  /** Time between the starts of two runs, in ms, 1,000 and up. Each start comes up to a tenth of it later, at random. */
+  readonly everyMs: number;
+  /** How long a run may take before its signal aborts, in ms; default 60,000. */
+  readonly deadlineMs?: number;
+  /** The work. `fence` grows with each new holder of the lease. Rejecting is logged and counted; the next run comes. */
+  readonly run: (context: TimerRun) => Promise<void>;
+}
+
+export interface TimerRun {
+  readonly signal: AbortSignal;
+  readonly fence: bigint;
+}
+
+export type TimerOutcome = 'done' | 'failed' | 'held_elsewhere';
+
+export interface TimerState {
+  readonly name: string;
+  readonly counts: Readonly<Record<TimerOutcome, number>>;
+  /** Wall clock of the last run that succeeded here, or null. */
+  readonly lastDoneAtMs: number | null;
+}
+
+export interface TimerDependencies {
+  readonly db: Pick<Database, 'withSystem'>;
+  readonly clock: Clock;
+  readonly logger: Logger;
+  /** 0 up to 1, 1 excluded; default Math.random. */
+  readonly random?: () => number;
+}
+
+export interface Timers extends Lifecycle {
+  /**
+   * Runs one task now, unless a run of it is going on here (then waits for that one) or the lease is elsewhere.
+   * Throws for a name that is not a timer's. For tests and for the command line.
+   */
+  runNow(name: string): Promise<TimerOutcome>;
+  state(): readonly TimerState[];
+}
+
+const defaultRunMs = 60_000;
+const shortestIntervalMs = 1000;
+const jitterShare = 0.1;
+
+class Timer {
+  readonly #task: TimerTask;
+  readonly #deps: TimerDependencies;
+  readonly #holder: string;
+  readonly #stopping: AbortSignal;
+  readonly #counts: Record<TimerOutcome, number> = { done: 0, failed: 0, held_elsewhere: 0 };
+  #lastDoneAtMs: number | null = null;
+  #running: Promise<TimerOutcome> | null = null;
+  #wake: NodeJS.Timeout | undefined;
+
+  constructor(task: TimerTask, deps: TimerDependencies, holder: string, stopping: AbortSignal) {
+    if (!(task.everyMs >= shortestIntervalMs)) throw new RangeError(`the timer ${task.name} runs too often`);
+    this.#task = task;
+    this.#deps = deps;
+    this.#holder = holder;
+    this.#stopping = stopping;
+  }
+
+  get name(): string {
+    return this.#task.name;
+  }
+
+  schedule(): void {
+    if (this.#stopping.aborted) return;
+    const random = this.#deps.random ?? Math.random;
+    const delayMs = this.#task.everyMs * (1 + jitterShare * random());
+    this.#wake = setTimeout(() => {
+      const again = (): void => this.schedule();
+      this.runNow().then(again, again);
+    }, delayMs);
+    this.#wake.unref();
+  }
+
+  async runNow(): Promise<TimerOutcome> {
+    this.#running ??= this.#runOnce().finally(() => {
+      this.#running = null;
+    });
+    return this.#running;
+  }
+
+  async stop(): Promise<void> {
+    clearTimeout(this.#wake);
+    await this.#running;
+    await this.#deps.db
+      .withSystem('leases', (tx) => giveLeaseBack(tx, this.name, this.#holder))
+      .catch((error: unknown) => {
+        // The lease ends by itself; the process is going either way.
+        this.#deps.logger.debug({ err: error, timer: this.name }, 'a timer could not give its lease back');
+      });
+  }
+
+  state(): TimerState {
+    return { name: this.name, counts: { ...this.#counts }, lastDoneAtMs: this.#lastDoneAtMs };
+  }
+
+  async #runOnce(): Promise<TimerOutcome> {
+    const outcome = await this.#attempt();
+    this.#counts[outcome] += 1;
+    if (outcome === 'done') this.#lastDoneAtMs = this.#deps.clock.now();
+    return outcome;
+  }
+
+  async #attempt(): Promise<TimerOutcome> {
+    const { db, clock, logger } = this.#deps;
+    const runMs = this.#task.deadlineMs ?? defaultRunMs;
+    const startedAtMs = clock.monotonic();
+    try {
+      const leaseMs = Math.max(2 * this.#task.everyMs, 2 * runMs);
+      const lease = await db.withSystem('leases', (tx) => takeLease(tx, this.name, this.#holder, leaseMs));
+      if (lease === null) return 'held_elsewhere';
+      const signal = AbortSignal.any([this.#stopping, AbortSignal.timeout(runMs)]);
+      await this.#task.run({ signal, fence: lease.fence });
+      logger.info({ timer: this.name, durationMs: clock.monotonic() - startedAtMs }, 'a timer ran');
+      return 'done';
+    } catch (error) {
+      logger.error(
+        { err: error, timer: this.name, durationMs: clock.monotonic() - startedAtMs },
+        'a timer failed; it will run again at its time',
+      );
+      return 'failed';
+    }
+  }
+}
+
+/**
+ * Timers over the given tasks; none runs before `start`, which resolves at once. `stop` tells running tasks by their
+ * signal, waits for them, and gives the leases back so that another process goes on without a pause.
+ */
+export function createTimers(deps: TimerDependencies, tasks: readonly TimerTask[]): Timers {
+  const stopping = new AbortController();
+  const holder = randomUUID();
+  const timers = new Map(tasks.map((task) => [task.name, new Timer(task, deps, holder, stopping.signal)]));
+  if (timers.size !== tasks.length) throw new Error('two timers have the same name');
+  return {
+    async start() {
+      for (const timer of timers.values()) timer.schedule();
+    },
+    async stop() {
+      stopping.abort(new Error('the timers are stopping'));
+      await Promise.all([...timers.values()].map((timer) => timer.stop()));
+    },
+    async runNow(name) {
+      const timer = timers.get(name);
+      if (timer === undefined) throw new Error(`there is no timer ${name}`);
+      return timer.runNow();
+    },
+    state: () => [...timers.values()].map((timer) => timer.state()),
+  };
+}
