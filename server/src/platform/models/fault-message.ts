@@ -16,7 +16,7 @@ const HIDDEN: readonly (readonly [RegExp, string])[] = [
   [/\b\d{1,3}(?:\.\d{1,3}){3}(?::\d+)?\b/g, '[address]'],
   [/\b(?=[a-z0-9.-]*[a-z])[a-z0-9](?:[a-z0-9.-]*[a-z0-9])?:\d{2,5}\b/gi, '[address]'],
   [
-    /\b(?:[a-z0-9-]+\.)+(?:com|net|org|io|ai|dev|app|cloud|co|eu|de|fr|uk|us|cn|jp|internal|local|localhost|lan|corp|svc|cluster|home|intranet|private|host|run|tech|xyz|info)\b/gi,
+    /\b(?:[a-z0-9-]+\.)+(?:com|net|org|io|ai|dev|app|cloud|co|eu|de|fr|uk|us|cn|jp|kr|ru|br|au|ca|ch|nl|se|gov|edu|internal|local|localhost|lan|corp|svc|cluster|home|intranet|private|host|run|tech|xyz|info|example|test|invalid)\b(?:\.[a-z0-9-]+)*/gi,
     '[address]',
   ],
   [/\blocalhost\b/gi, '[address]'],

@@ -99,6 +99,7 @@ export abstract class HttpCall implements OutboundListener, ModelExchange {
   #refusal: { status: number; headers: OutboundHeaders; chunks: Buffer[]; bytes: number } | null = null;
   #refusalTimer: NodeJS.Timeout | null = null;
   #providerRequestId: string | null = null;
+  #status = 0;
 
   constructor(ports: HttpCallPorts, call: ModelCall, sink: AnswerSink) {
     this.#ports = ports;
@@ -145,6 +146,7 @@ export abstract class HttpCall implements OutboundListener, ModelExchange {
   onHead(status: number, headers: OutboundHeaders): void {
     if (this.#isEnded) return;
     this.#providerRequestId = providerRequestIdOf(headers);
+    this.#status = status;
     if (status < 200 || status > 299) {
       this.#refusal = { status, headers, chunks: [], bytes: 0 };
       this.#refusalTimer = setTimeout(() => this.#endRefusal(), REFUSAL_DEADLINE_MS);
@@ -172,10 +174,7 @@ export abstract class HttpCall implements OutboundListener, ModelExchange {
     if (this.#isEnded) return;
     if (this.#refusal !== null) this.#endRefusal();
     else if (this.#hasBytes) this.answerEnd();
-    else
-      this.fail(
-        providerFault('empty', 'a 2xx answer without a body', { providerRequestId: this.#providerRequestId }),
-      );
+    else this.fail(this.#emptyAnswer());
   }
 
   onFault(fault: OutboundFault): void {
@@ -206,7 +205,7 @@ export abstract class HttpCall implements OutboundListener, ModelExchange {
   #unfitHead(status: number, headers: OutboundHeaders, contentType: string): ProviderFault | null {
     const fields = { status, providerRequestId: this.#providerRequestId };
     if (status === 204 || headerOf(headers, 'content-length') === '0') {
-      return providerFault('empty', `HTTP ${status} without a body`, fields);
+      return this.#emptyAnswer();
     }
     const encoding = headerOf(headers, 'content-encoding') ?? 'identity';
     if (encoding.toLowerCase() !== 'identity') {
@@ -219,6 +218,13 @@ export abstract class HttpCall implements OutboundListener, ModelExchange {
       `content-type ${contentType} where ${this.#expected()} was asked for`,
       fields,
     );
+  }
+
+  #emptyAnswer(): ProviderFault {
+    return providerFault('empty', `HTTP ${this.#status} without a body`, {
+      status: this.#status,
+      providerRequestId: this.#providerRequestId,
+    });
   }
 
   #expected(): string {
