@@ -14,7 +14,7 @@ export type TestKind = 'pure' | 'separate' | 'conformance';
 const skippedFolders = new Set(['node_modules', 'fixtures', 'generated', 'dist', '.stoa', '.git']);
 
 /** Which way a test file is run, told by its name and place. */
-export function kindOf(relativePath: string): TestKind {
+function kindOf(relativePath: string): TestKind {
   if (relativePath.endsWith('.conformance.test.ts')) return 'conformance';
   if (relativePath.endsWith('.integration.test.ts')) return 'separate';
   return relativePath.startsWith(`test${path.sep}`) ? 'separate' : 'pure';
