@@ -1,4 +1,15 @@
 import { databaseMigrations, type MigrationSet } from '#db';
 
+function migrationsOf(module: string): MigrationSet {
+  return { module, directory: new URL(`../${module}/migrations/`, import.meta.url) };
+}
+
 /** Every module's migrations, in the order in which they apply: a table's owner stands before those that refer to it. */
-export const migrationSets: readonly MigrationSet[] = [databaseMigrations];
+export const migrationSets: readonly MigrationSet[] = [
+  databaseMigrations,
+  migrationsOf('control/tenants'),
+  migrationsOf('control/access'),
+  migrationsOf('control/registry'),
+  migrationsOf('platform/events'),
+  migrationsOf('services/gateway'),
+];

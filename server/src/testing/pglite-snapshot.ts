@@ -33,7 +33,8 @@ async function makeSnapshot(path: string, migrations: readonly MigrationSet[]): 
   }
 }
 
-async function snapshotOf(migrations: readonly MigrationSet[]): Promise<Uint8Array> {
+/** The data directory of a migrated PGlite as a tar, made once for each state of the migrations. */
+export async function pgliteSnapshot(migrations: readonly MigrationSet[]): Promise<Uint8Array> {
   const folder = join(tmpdir(), `stoa-test-snapshots-${userInfo().uid}`);
   const path = join(folder, `${layout}-${await migrationsChecksum(migrations)}.tar`);
   await mkdir(folder, { recursive: true, mode: 0o700 });
@@ -47,6 +48,6 @@ async function snapshotOf(migrations: readonly MigrationSet[]): Promise<Uint8Arr
 
 /** A PGlite in memory that starts from a snapshot of the migrated schema. */
 export async function openPgliteCopy(migrations: readonly MigrationSet[]): Promise<OpenedCopy> {
-  const db = await openDatabase({ adapter: 'pglite', snapshot: await snapshotOf(migrations) });
+  const db = await openDatabase({ adapter: 'pglite', snapshot: await pgliteSnapshot(migrations) });
   return { db, close: async () => db.close() };
 }

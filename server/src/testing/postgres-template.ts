@@ -9,7 +9,8 @@ import type { OpenedCopy } from './index.ts';
 /** Any constant: the turn of whoever makes a template. */
 const turnNumber = '5571202606';
 
-function adminUrl(database?: string): string {
+/** The administrator's URL for a database of the test server. */
+export function adminUrlOf(database?: string): string {
   const url = new URL(
     process.env['STOA_TEST_DATABASE_ADMIN_URL'] ?? 'postgres://root@127.0.0.1:5432/postgres',
   );
@@ -18,7 +19,7 @@ function adminUrl(database?: string): string {
 }
 
 async function asAdmin<T>(work: (client: Client) => Promise<T>): Promise<T> {
-  const client = new Client({ connectionString: adminUrl(), application_name: 'stoa tests' });
+  const client = new Client({ connectionString: adminUrlOf(), application_name: 'stoa tests' });
   client.on('error', () => undefined);
   await client.connect();
   try {
@@ -32,7 +33,7 @@ async function asAdmin<T>(work: (client: Client) => Promise<T>): Promise<T> {
 async function urlsOf(database: string): Promise<AllUrls> {
   const folder = await mkdtemp(join(tmpdir(), 'stoa-test-urls-'));
   try {
-    return (await selfSetUp(adminUrl(database), join(folder, 'urls.json'))).urls;
+    return (await selfSetUp(adminUrlOf(database), join(folder, 'urls.json'))).urls;
   } finally {
     await rm(folder, { recursive: true, force: true });
   }
@@ -76,7 +77,13 @@ async function dropOld(client: Client): Promise<void> {
     await client.query(`drop database if exists ${name} with (force)`);
 }
 
-async function copyTemplate(migrations: readonly MigrationSet[]): Promise<string> {
+export interface DatabaseCopy {
+  readonly name: string;
+  readonly urls: AllUrls;
+}
+
+/** A new database with the migrated schema and the grants that a database itself carries; the caller drops it. */
+export async function copyTemplate(migrations: readonly MigrationSet[]): Promise<DatabaseCopy> {
   const template = `stoa_template_${(await migrationsChecksum(migrations)).slice(0, 24)}`;
   const copy = `stoa_test_${Date.now()}_${randomBytes(4).toString('hex')}`;
   await asAdmin(async (client) => {
@@ -88,13 +95,16 @@ async function copyTemplate(migrations: readonly MigrationSet[]): Promise<string
     }
     await client.query(`create database ${copy} template ${template}`);
   });
-  return copy;
+  return { name: copy, urls: await urlsOf(copy) };
+}
+
+export async function dropDatabase(name: string): Promise<void> {
+  await asAdmin(async (client) => client.query(`drop database if exists ${name} with (force)`));
 }
 
 /** A PostgreSQL database copied from a migrated template; `close` drops it. */
 export async function openPostgresCopy(migrations: readonly MigrationSet[]): Promise<OpenedCopy> {
-  const name = await copyTemplate(migrations);
-  const urls = await urlsOf(name);
+  const { name, urls } = await copyTemplate(migrations);
   const db = await openDatabase({
     adapter: 'postgres',
     urls,
@@ -106,7 +116,7 @@ export async function openPostgresCopy(migrations: readonly MigrationSet[]): Pro
     urls,
     async close() {
       await db.close();
-      await asAdmin(async (client) => client.query(`drop database if exists ${name} with (force)`));
+      await dropDatabase(name);
     },
   };
 }
