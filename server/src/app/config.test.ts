@@ -6,7 +6,13 @@ import { join } from 'node:path';
 import { after, before, test } from 'node:test';
 import { defaultText, profiles, type SettingDeclaration, settingKey, settingTable } from '@stoa/contracts';
 import { AppError } from '#kernel';
-import { configFilePath, type Environment, loadSettings, type SettingFault } from './config.ts';
+import {
+  configFilePath,
+  type Environment,
+  isTracingConfigured,
+  loadSettings,
+  type SettingFault,
+} from './config.ts';
 import { parseSetting } from './config-parse.ts';
 import { printConfig } from './config-print.ts';
 
@@ -361,4 +367,17 @@ test('the settings in effect are printed with origins, and without secrets', () 
   assert.match(text, /^# STOA_NATS_URL is unset {2}# default$/m);
   assert.ok(typeof json === 'object' && json !== null && 'STOA_LOG_LEVEL' in json);
   assert.deepEqual(json.STOA_LOG_LEVEL, { value: 'info', origin: 'default' });
+});
+
+test("traces are on only where OpenTelemetry's own variables name a collector", () => {
+  const endpoint = { OTEL_EXPORTER_OTLP_ENDPOINT: 'http://collector:4318' };
+  assert.equal(isTracingConfigured({}), false);
+  assert.equal(isTracingConfigured({ OTEL_EXPORTER_OTLP_ENDPOINT: '' }), false);
+  assert.equal(isTracingConfigured(endpoint), true);
+  assert.equal(
+    isTracingConfigured({ OTEL_EXPORTER_OTLP_TRACES_ENDPOINT: 'http://collector:4318/v1/traces' }),
+    true,
+  );
+  assert.equal(isTracingConfigured({ ...endpoint, OTEL_SDK_DISABLED: 'true' }), false);
+  assert.equal(isTracingConfigured({ ...endpoint, OTEL_TRACES_EXPORTER: 'none' }), false);
 });

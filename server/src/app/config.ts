@@ -75,6 +75,17 @@ export function processEnvironment(): Environment {
   return process.env;
 }
 
+/**
+ * Whether OpenTelemetry's own variables ask for traces: an OTLP endpoint is set, and the SDK is not disabled. Where to,
+ * how many and with which headers is read by OpenTelemetry itself.
+ */
+export function isTracingConfigured(environment: Environment): boolean {
+  if (environment['OTEL_SDK_DISABLED']?.toLowerCase() === 'true') return false;
+  if (environment['OTEL_TRACES_EXPORTER'] === 'none') return false;
+  const names = ['OTEL_EXPORTER_OTLP_TRACES_ENDPOINT', 'OTEL_EXPORTER_OTLP_ENDPOINT'];
+  return names.some((name) => (environment[name] ?? '') !== '');
+}
+
 /** The configuration file: the one that STOA_CONFIG names, else `stoa.yaml` beside the data directory. */
 export function configFilePath(settings: Settings): { readonly path: string; readonly mustExist: boolean } {
   if (settings.config !== null) return { path: settings.config, mustExist: true };

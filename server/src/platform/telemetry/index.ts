@@ -1,1 +1,2 @@
+export { createTelemetry, type Telemetry, type TelemetrySettings } from './telemetry.ts';
 export type * from './types.ts';

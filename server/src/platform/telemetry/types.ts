@@ -1,8 +1,14 @@
 /**
- * Metrics and traces as ports. A module declares its metrics in its `metrics.ts` by `defineMetrics`-style calls on this
- * registry; names carry their unit, labels are fixed, tenant is never a free label.
+ * Metrics and traces as ports. A module declares its metrics in its `metrics.ts`, as
+ * `export const <module>Metrics = { requests: { name, help, labels } } as const satisfies Record<string, MetricDeclaration>`,
+ * and hands each declaration to this registry; the page docs/reference/metrics.md is made from the same objects.
+ *
+ * Names carry their unit and say what they are: what ends in `_total` counts, what has buckets is a histogram, all
+ * else is a gauge. Labels are fixed; a label of tenants, keys, users or requests is refused. A metric holds at most
+ * 1,000 series: beyond, all further ones share the one whose every label is `other`.
  */
 export interface Counter {
+  /** `value` must not be negative; one that is, or is no finite number, is passed over. */
   add(value: number, labels?: Readonly<Record<string, string>>): void;
 }
 export interface Gauge {
@@ -24,10 +30,16 @@ export interface MetricDeclaration {
 export interface MetricRegistry {
   counter(declaration: MetricDeclaration): Counter;
   gauge(declaration: MetricDeclaration): Gauge;
-  /** A gauge read when somebody scrapes. */
-  observedGauge(declaration: MetricDeclaration, read: () => number | readonly { value: number; labels: Readonly<Record<string, string>> }[]): void;
+  /**
+   * Read when somebody scrapes: a gauge, or a counter where the name ends in `_total`. A `read` that throws leaves its
+   * metric out of that scrape and nothing else.
+   */
+  observedGauge(declaration: MetricDeclaration, read: () => ObservedValue): void;
   histogram(declaration: MetricDeclaration): Histogram;
 }
+
+/** One value, or one for each set of labels. */
+export type ObservedValue = number | readonly { value: number; labels: Readonly<Record<string, string>> }[];
 
 /** A unit of traced work. With tracing off every method is a no-op and `traceId` still names the request. */
 export interface Span {
