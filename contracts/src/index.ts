@@ -1,6 +1,7 @@
 export * from './endpoint.ts';
 export * from './errors.ts';
 export * from './events/request-completed.v1.ts';
+export * from './http/audit.ts';
 export * from './http/chat.ts';
 export * from './http/health.ts';
 export * from './http/keys.ts';
@@ -12,5 +13,6 @@ export * from './http/requests.ts';
 export * from './http/shared.ts';
 export * from './http/tenants.ts';
 export * from './http/usage.ts';
+export * from './openapi.ts';
 export * from './permissions.ts';
 export * from './settings.ts';

@@ -1,1 +1,54 @@
-export {};
+import type { Database } from '#db';
+import type { Route } from '#http';
+import type { Clock, Logger, TenantId } from '#kernel';
+import { tenantRoutes } from './http.ts';
+import { purgeTenants } from './purge.ts';
+import { createTenantStore } from './tenants.ts';
+import type { TenantsApi } from './types.ts';
+
+export type * from './types.ts';
+
+export interface TenantsDeps {
+  readonly db: Database;
+  readonly clock: Clock;
+  readonly logger: Logger;
+  /**
+   * Told after the commit of every change of a tenant (name, state), before the answer goes out; for what is cached in
+   * this process. Must not reject; other processes learn of the change from the table.
+   */
+  readonly onChanged: (tenantId: TenantId) => Promise<void>;
+}
+
+export interface TenantsModule {
+  readonly api: TenantsApi;
+  /** For the admin listener. */
+  readonly routes: Route[];
+  /** For one process at a time. */
+  readonly tasks: readonly {
+    readonly name: string;
+    readonly intervalMs: number;
+    run(): Promise<void>;
+  }[];
+}
+
+/** The tenants: who is served, who is suspended, who is gone. See README.md. */
+export function createTenants(deps: TenantsDeps): TenantsModule {
+  const { db, clock, logger } = deps;
+  const api: TenantsApi = {
+    ...createTenantStore(deps),
+    purge: () => purgeTenants({ db, clock, logger }),
+  };
+  return {
+    api,
+    routes: tenantRoutes(api),
+    tasks: [
+      {
+        name: 'tenants.purge',
+        intervalMs: 60 * 60 * 1000,
+        async run() {
+          await api.purge();
+        },
+      },
+    ],
+  };
+}

@@ -1,0 +1,179 @@
+import type { Database, SystemHandle, TenantHandle } from '#db';
+import type { IdempotencyStore, RouteReply } from '#http';
+import { AppError, type Clock, type Logger, newUuid, type Sealer } from '#kernel';
+import {
+  claimPlace,
+  deleteExpired,
+  type IdempotencyPlace,
+  releaseClaim,
+  storeAnswer,
+} from './idempotency.sql.ts';
+
+/**
+ * Creating POSTs that may be sent again. A request with an Idempotency-Key claims its place, (caller's key, endpoint,
+ * Idempotency-Key), runs, and leaves its answer there for 24 hours.
+ *
+ * | what is in the place | what the same request gets |
+ * | --- | --- |
+ * | nothing, or something expired | runs |
+ * | an answer to the same body | that answer |
+ * | an answer to another body, or a claim for one | `idempotency_conflict` |
+ * | a claim younger than 60 s | `idempotency_in_progress` |
+ * | a claim without an answer that is older | takes it over and runs: the process that made it died |
+ *
+ * A request that failed gives its claim back: its transaction changed nothing, so it may be tried again. What remains is
+ * a process that dies between the commit of the change and the writing of the answer: the repeat then runs again after
+ * 60 s. Closing that gap takes the answer into the change's own transaction.
+ *
+ * The answer to a new key holds its plaintext, so answers are sealed under the master key and bound to their place.
+ */
+export interface IdempotencyDeps {
+  readonly db: Database;
+  readonly clock: Clock;
+  readonly logger: Logger;
+  readonly sealer: Sealer;
+}
+
+const keptMs = 24 * 60 * 60 * 1000;
+/** Far longer than any creating POST may take, so that no living request loses its claim. */
+const abandonedAfterMs = 60_000;
+const rowsPerSweep = 5000;
+
+export function createIdempotencyStore(deps: IdempotencyDeps): IdempotencyStore {
+  return {
+    async once({ principal, endpointId, key, bodyHash }, fn) {
+      if (key.length === 0 || key.length > 255) {
+        throw new AppError('invalid_request', 'Idempotency-Key must be 1 to 255 characters.', {
+          param: 'Idempotency-Key',
+        });
+      }
+      const place: IdempotencyPlace = {
+        tenantId: principal.kind === 'tenant' ? principal.tenantId : null,
+        keyId: principal.keyId,
+        endpointId,
+        idempotencyKey: key,
+      };
+      const claimId = newUuid();
+      const remembered = await claim(deps, place, claimId, bodyHash);
+      if (remembered !== null) return remembered;
+      let reply: RouteReply;
+      try {
+        reply = await fn();
+      } catch (error) {
+        await release(deps, place, claimId);
+        throw error;
+      }
+      if (reply.status >= 500) await release(deps, place, claimId);
+      else await keep(deps, place, claimId, reply);
+      return reply;
+    },
+  };
+}
+
+async function throughDoor<T>(
+  db: Database,
+  place: IdempotencyPlace,
+  fn: (tx: TenantHandle | SystemHandle) => Promise<T>,
+): Promise<T> {
+  return place.tenantId === null
+    ? db.withSystem('idempotency', fn)
+    : db.withTenant({ tenantId: place.tenantId }, fn);
+}
+
+/** Takes the place, or answers with what was remembered there. */
+async function claim(
+  { db, clock, sealer }: IdempotencyDeps,
+  place: IdempotencyPlace,
+  claimId: string,
+  bodyHash: string,
+): Promise<RouteReply | null> {
+  const nowMs = clock.now();
+  const stored = await throughDoor(db, place, (tx) =>
+    claimPlace(tx, place, {
+      claimId,
+      bodyHash,
+      now: new Date(nowMs),
+      abandonedBefore: new Date(nowMs - abandonedAfterMs),
+      expiresAt: new Date(nowMs + keptMs),
+    }),
+  );
+  // Null: the claim that stood in the way was given back between our two statements.
+  if (stored === null) throw inProgress();
+  if (stored.claim_id === claimId) return null;
+  if (stored.body_hash !== bodyHash) {
+    throw new AppError(
+      'idempotency_conflict',
+      'This Idempotency-Key was used with another request in the last 24 hours.',
+      { param: 'Idempotency-Key' },
+    );
+  }
+  if (stored.answer === null) throw inProgress();
+  return replyFrom(sealer.open(stored.answer, placeText(place)));
+}
+
+async function release(
+  { db, logger }: IdempotencyDeps,
+  place: IdempotencyPlace,
+  claimId: string,
+): Promise<void> {
+  try {
+    await throughDoor(db, place, (tx) => releaseClaim(tx, place, claimId));
+  } catch (error) {
+    logger.warn({ err: error }, 'a claim of an idempotency key was not given back; it lapses after 60 s');
+  }
+}
+
+async function keep(
+  { db, logger, sealer }: IdempotencyDeps,
+  place: IdempotencyPlace,
+  claimId: string,
+  reply: RouteReply,
+): Promise<void> {
+  try {
+    const answer = sealer.seal(JSON.stringify(reply), placeText(place));
+    const isKept = await throughDoor(db, place, (tx) => storeAnswer(tx, place, claimId, answer));
+    if (!isKept) logger.warn({ endpoint: place.endpointId }, 'a request outlived its idempotency claim');
+  } catch (error) {
+    // The change is committed: its caller must hear of it, though a repeat would not be recognised.
+    logger.error({ err: error, endpoint: place.endpointId }, 'an answer could not be kept for repeats');
+  }
+}
+
+/** Deletes what is older than 24 hours; answers how many rows went. May run in several processes. */
+export async function sweepIdempotencyKeys({ db, clock }: IdempotencyDeps): Promise<number> {
+  let swept = 0;
+  for (;;) {
+    const deleted = await db.withSystem('retention', (tx) =>
+      deleteExpired(tx, new Date(clock.now()), rowsPerSweep),
+    );
+    swept += deleted;
+    if (deleted < rowsPerSweep) return swept;
+  }
+}
+
+function inProgress(): AppError {
+  return new AppError('idempotency_in_progress', 'A request with this Idempotency-Key is still running.', {
+    retryAfterMs: 1000,
+  });
+}
+
+/** What a sealed answer is bound to. Lengths first, so that no two places make the same text. */
+function placeText(place: IdempotencyPlace): string {
+  const parts = [place.tenantId ?? 'operator', place.keyId, place.endpointId, place.idempotencyKey];
+  return `idempotency:${parts.map((part) => `${part.length}:${part}`).join(',')}`;
+}
+
+function replyFrom(text: string): RouteReply {
+  const value: unknown = JSON.parse(text);
+  if (typeof value !== 'object' || value === null || !('status' in value) || typeof value.status !== 'number')
+    throw new AppError('internal_error', 'A remembered answer could not be read.');
+  const headers = 'headers' in value ? headersFrom(value.headers) : {};
+  return { status: value.status, headers, ...('body' in value ? { body: value.body } : {}) };
+}
+
+function headersFrom(value: unknown): Record<string, string> {
+  if (typeof value !== 'object' || value === null) return {};
+  return Object.fromEntries(
+    Object.entries(value).filter((entry): entry is [string, string] => typeof entry[1] === 'string'),
+  );
+}

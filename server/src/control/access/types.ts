@@ -1,0 +1,23 @@
+import type { ApiKeyObject, CreateKeyBody } from '@stoa/contracts';
+import type { OperatorContext } from '#db';
+import type { TenantId } from '#kernel';
+import type { OperatorKeyStore } from './keys/operator-keys.ts';
+
+export type { OperatorKey } from './keys/operator-keys.ts';
+
+/** What the composition, the set-up and the commands ask of access; requests go through the routes. */
+export interface AccessApi extends OperatorKeyStore {
+  /** A key for a tenant, made by the operator or by `system:set-up`; `key` is its plaintext, shown this once. */
+  createTenantKey(
+    by: OperatorContext,
+    tenantId: TenantId,
+    key: Pick<CreateKeyBody, 'name' | 'role'> & Partial<CreateKeyBody>,
+  ): Promise<ApiKeyObject & { readonly key: string }>;
+  /**
+   * To be called after the commit of a tenant's change of state: what this process has cached of its keys is read anew
+   * before the promise resolves. Never rejects; where the database can't be asked, the keys are dropped from the cache.
+   */
+  tenantChanged(tenantId: TenantId): Promise<void>;
+  /** Reads what other processes changed, now. Never rejects. */
+  readChanges(): Promise<void>;
+}

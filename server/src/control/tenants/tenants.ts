@@ -1,0 +1,153 @@
+import type { TenantObject } from '@stoa/contracts';
+import type { Database, OperatorContext } from '#db';
+import {
+  AppError,
+  asTenantId,
+  type Clock,
+  newTenantId,
+  pageOf,
+  requireVersion,
+  type TenantId,
+  toTypeId,
+} from '#kernel';
+import {
+  insertTenant,
+  lockTenant,
+  selectTenant,
+  selectTenants,
+  type TenantRow,
+  type TenantValues,
+  updateTenant,
+} from './tenants.sql.ts';
+import type { TenantChange, TenantsApi } from './types.ts';
+
+export interface TenantStoreDeps {
+  readonly db: Database;
+  readonly clock: Clock;
+  /** Called after the commit of a change that others may have cached; awaited before the answer goes out. */
+  readonly onChanged: (tenantId: TenantId) => Promise<void>;
+}
+
+type TenantStore = Omit<TenantsApi, 'purge'>;
+
+/** How long a deleted tenant can be restored. */
+export const graceMs = 30 * 24 * 60 * 60 * 1000;
+
+/** Runs `decide` on the locked row and writes what it answers; null leaves the row as it is. */
+async function changeLocked(
+  { db, onChanged }: TenantStoreDeps,
+  call: { by: OperatorContext; id: TenantId; reason: string; ifMatch: string | null },
+  decide: (row: TenantRow) => TenantValues | null,
+): Promise<TenantObject> {
+  const { by, id, reason, ifMatch } = call;
+  const { row, isChanged } = await db.withOperator({ ...by, tenantId: id }, reason, async (tx) => {
+    const found = await lockTenant(tx, id);
+    if (found === undefined) throw noSuchTenant();
+    requireVersion(ifMatch, Number(found.version));
+    const values = decide(found);
+    return values === null
+      ? { row: found, isChanged: false }
+      : { row: await updateTenant(tx, id, values), isChanged: true };
+  });
+  if (isChanged) await onChanged(id);
+  return toObject(row);
+}
+
+export function createTenantStore(deps: TenantStoreDeps): TenantStore {
+  const { db, clock } = deps;
+  return {
+    async create(by, name) {
+      const tenantId = newTenantId();
+      const createdAt = new Date(clock.now());
+      const row = await db.withOperator({ ...by, tenantId }, 'tenants.create', (tx) =>
+        insertTenant(tx, { tenantId, name, createdAt }),
+      );
+      return toObject(row);
+    },
+
+    async list(by, page) {
+      const rows = await db.withOperator(by, 'tenants.list', (tx) => selectTenants(tx, page));
+      return pageOf(rows.map(toObject), page.limit, (item) => item.id);
+    },
+
+    async read(by, id) {
+      const row = await db.withOperator({ ...by, tenantId: id }, 'tenants.read', (tx) =>
+        selectTenant(tx, id),
+      );
+      if (row === undefined) throw noSuchTenant();
+      return toObject(row);
+    },
+
+    async change(by, id, change, ifMatch) {
+      return changeLocked(deps, { by, id, reason: reasonOf(change), ifMatch }, (row) =>
+        changedValues(row, change, new Date(clock.now())),
+      );
+    },
+
+    async remove(by, id, ifMatch) {
+      const now = clock.now();
+      return changeLocked(deps, { by, id, reason: 'tenants.delete', ifMatch }, (row) =>
+        row.state === 'deleted'
+          ? null
+          : {
+              name: row.name,
+              state: 'deleted',
+              suspended_at: null,
+              deleted_at: new Date(now),
+              purge_after: new Date(now + graceMs),
+            },
+      );
+    },
+  };
+}
+
+/** What a change makes of a tenant, or null where that is what it is already. */
+function changedValues(row: TenantRow, change: TenantChange, now: Date): TenantValues | null {
+  if (row.state === 'deleted') requireRestorable(row, change, now);
+  const name = change.name ?? row.name;
+  const state = change.state ?? row.state;
+  if (name === row.name && state === row.state) return null;
+  const suspendedAt = row.state === 'suspended' ? row.suspended_at : now;
+  return {
+    name,
+    state,
+    suspended_at: state === 'suspended' ? suspendedAt : null,
+    deleted_at: null,
+    purge_after: null,
+  };
+}
+
+function requireRestorable(row: TenantRow, change: TenantChange, now: Date): void {
+  const isInGrace = row.purge_started_at === null && row.purge_after !== null && now < row.purge_after;
+  if (!isInGrace) throw new AppError('conflict', 'The tenant is deleted, and its time of grace is over.');
+  if (change.state === 'active') return;
+  throw new AppError('conflict', 'The tenant is deleted; restore it first, with the state "active".', {
+    param: 'state',
+  });
+}
+
+function reasonOf(change: TenantChange): string {
+  const what = change.state === undefined ? 'tenants.change' : `tenants.change to ${change.state}`;
+  return change.reason === undefined ? what : `${what}: ${change.reason}`;
+}
+
+/** The same answer for what never was and for what is purged. */
+export function noSuchTenant(): AppError {
+  return new AppError('not_found', 'There is no such tenant.');
+}
+
+function toObject(row: TenantRow): TenantObject {
+  const time = (value: Date | null): string | null => value?.toISOString() ?? null;
+  return {
+    id: toTypeId('ten', asTenantId(row.tenant_id)),
+    object: 'tenant',
+    name: row.name,
+    state: row.state,
+    version: Number(row.version),
+    created_at: row.created_at.toISOString(),
+    updated_at: row.changed_at.toISOString(),
+    suspended_at: time(row.suspended_at),
+    deleted_at: time(row.deleted_at),
+    purge_after: time(row.purge_after),
+  };
+}
