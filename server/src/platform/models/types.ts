@@ -31,7 +31,11 @@ export interface Target {
   readonly contextTokens: number | null;
   readonly maxOutputTokens: number | null;
   /** Milliseconds; defaults 600_000, 120_000, 60_000 (design, section 10). */
-  readonly deadlines: { readonly wholeMs: number; readonly firstFrameMs: number; readonly betweenFramesMs: number };
+  readonly deadlines: {
+    readonly wholeMs: number;
+    readonly firstFrameMs: number;
+    readonly betweenFramesMs: number;
+  };
   /** Unix seconds, for OpenAI's model list. */
   readonly createdAt: number;
   readonly ownedBy: string;
@@ -77,7 +81,11 @@ export interface ProviderFault {
   readonly status: number | null;
   readonly retryAfterMs: number | null;
   /** For `rejected`: OpenAI's code and param where the provider gave one, and a message that is safe to show. */
-  readonly rejection: { readonly code: string | null; readonly param: string | null; readonly message: string } | null;
+  readonly rejection: {
+    readonly code: string | null;
+    readonly param: string | null;
+    readonly message: string;
+  } | null;
   /** For the log and the operator's eyes only. At most 500 characters. */
   readonly detail: string;
   readonly providerRequestId: string | null;
@@ -86,7 +94,11 @@ export interface ProviderFault {
 /** Receives the answer. Calls come in order: onHead, onData..., then exactly one of onEnd and onFault. */
 export interface AnswerSink {
   /** A 2xx head came. `contentType` is lower case without parameters. */
-  onHead(head: { readonly status: number; readonly contentType: string; readonly providerRequestId: string | null }): void;
+  onHead(head: {
+    readonly status: number;
+    readonly contentType: string;
+    readonly providerRequestId: string | null;
+  }): void;
   /** Bytes of the body in OpenAI's wire format. Returning false asks for a pause until `resume()`. */
   onData(chunk: Buffer): boolean;
   onEnd(): void;
