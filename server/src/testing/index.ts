@@ -10,6 +10,8 @@ import { migrationSets } from '../app/migrations.ts';
 import { openPgliteCopy } from './pglite-snapshot.ts';
 import { openPostgresCopy } from './postgres-template.ts';
 
+export { type Answer, type ControlPlane, openControlPlane } from './control-plane.ts';
+
 export type TestAdapter = 'pglite' | 'postgres';
 
 export interface TestDatabaseOptions {

@@ -1,0 +1,162 @@
+/**
+ * Tenants, access and audit behind two real listeners, for the tests of these modules. Several on one database are
+ * several processes as far as they can tell.
+ */
+
+import { randomBytes } from 'node:crypto';
+import { type Dispatcher, request as send } from 'undici';
+import { type AccessModule, type AccessSettings, createAccess } from '#access';
+import { createAudit } from '#audit';
+import type { Database } from '#db';
+import { createBodyBudget, createHttpServer, type HttpServer, type Route } from '#http';
+import { type Clock, createSealer, type Logger, systemClock } from '#kernel';
+import { createTelemetry, type Telemetry } from '#telemetry';
+import { createTenants, type TenantsModule } from '#tenants';
+
+export interface ControlPlaneOptions {
+  readonly clock?: Clock;
+  readonly logger?: Logger;
+  readonly access?: AccessSettings;
+  /** Of 32 bytes; random by default. Several control planes on one database need the same. */
+  readonly masterKey?: Uint8Array;
+  /** Served beside the modules' own. */
+  readonly routes?: (modules: { readonly access: AccessModule }) => readonly Route[];
+}
+
+export interface Answer {
+  readonly status: number;
+  readonly headers: Dispatcher.ResponseData['headers'];
+  /** The body as it came. */
+  readonly text: string;
+  /** The body as JSON, or undefined where it is none. */
+  readonly body: unknown;
+}
+
+export interface Call {
+  readonly key?: string;
+  readonly body?: unknown;
+  /** Sent instead of `body`, as it is. */
+  readonly rawBody?: string | Buffer;
+  readonly headers?: Readonly<Record<string, string>>;
+}
+
+export interface ControlPlane {
+  readonly access: AccessModule;
+  readonly tenants: TenantsModule;
+  readonly telemetry: Telemetry;
+  /** Sends to the admin listener, with the operator's first key where the call names none. */
+  admin(method: Dispatcher.HttpMethod, path: string, call?: Call): Promise<Answer>;
+  /** Sends to the public listener, without a credential where the call names none. */
+  open(method: Dispatcher.HttpMethod, path: string, call?: Call): Promise<Answer>;
+  readonly operatorKey: string;
+  close(): Promise<void>;
+}
+
+/** Starts both listeners on loopback, without the polls and timers: a test starts `access.lifecycle` where it needs it. */
+export async function openControlPlane(
+  db: Database,
+  options: ControlPlaneOptions = {},
+): Promise<ControlPlane> {
+  const clock = options.clock ?? systemClock;
+  const telemetry = await createTelemetry({
+    logLevel: 'silent',
+    serviceName: 'test',
+    serviceVersion: '0.0.0',
+    tracing: null,
+  });
+  const logger = options.logger ?? telemetry.logger;
+  const sealer = createSealer(options.masterKey ?? randomBytes(32));
+  const access = createAccess(
+    { db, clock, logger, metrics: telemetry.metrics, sealer },
+    options.access ?? {},
+  );
+  const tenants = createTenants({
+    db,
+    clock,
+    logger,
+    onChanged: (tenantId) => access.api.tenantChanged(tenantId),
+  });
+  const routes = [
+    ...tenants.routes,
+    ...access.routes,
+    ...createAudit({ db }).routes,
+    ...(options.routes?.({ access }) ?? []),
+  ];
+  const [admin, open] = await Promise.all([
+    listen(access, logger, routes, 'admin'),
+    listen(access, logger, routes, 'public'),
+  ]);
+  const { key: operatorKey } = await access.api.createOperatorKey(
+    { operator: 'system:test' },
+    { name: 'test' },
+  );
+  return {
+    access,
+    tenants,
+    telemetry,
+    operatorKey,
+    admin: (method, path, call = {}) => exchange(admin.url, method, path, { key: operatorKey, ...call }),
+    open: (method, path, call = {}) => exchange(open.url, method, path, call),
+    async close() {
+      for (const { server } of [admin, open]) server.destroy();
+      await Promise.all([admin.server.drain(), open.server.drain()]);
+      await access.lifecycle.stop();
+      await telemetry.stop();
+    },
+  };
+}
+
+async function listen(
+  access: AccessModule,
+  logger: Logger,
+  routes: readonly Route[],
+  listener: 'admin' | 'public',
+): Promise<{ server: HttpServer; url: string }> {
+  const nothing = { add: () => undefined, observe: () => undefined };
+  const server = createHttpServer(
+    {
+      authenticator: access.authenticator,
+      idempotency: access.idempotency,
+      budget: createBodyBudget(1024 * 1024, 16 * 1024 * 1024),
+      logger,
+      accessLog: null,
+      gate: () => null,
+      metrics: { requests: nothing, seconds: nothing },
+    },
+    {
+      routes: routes.filter(({ endpoint }) => endpoint.listener === listener),
+      headersTimeoutMs: 5000,
+      requestTimeoutMs: 5000,
+      keepAliveTimeoutMs: 5000,
+      maximumHeaderBytes: 16 * 1024,
+    },
+  );
+  const { port } = await server.listen({ host: '127.0.0.1', port: 0 });
+  return { server, url: `http://127.0.0.1:${port}` };
+}
+
+async function exchange(
+  origin: string,
+  method: Dispatcher.HttpMethod,
+  path: string,
+  { key, body, rawBody, headers = {} }: Call,
+): Promise<Answer> {
+  const content = rawBody ?? (body === undefined ? null : JSON.stringify(body));
+  const answer = await send(`${origin}${path}`, {
+    method,
+    headers: {
+      ...(key === undefined ? {} : { authorization: `Bearer ${key}` }),
+      ...(content === null ? {} : { 'content-type': 'application/json' }),
+      ...headers,
+    },
+    body: content,
+  });
+  const text = await answer.body.text();
+  return { status: answer.statusCode, headers: answer.headers, text, body: jsonIn(text) };
+}
+
+function jsonIn(text: string): unknown {
+  if (text === '') return undefined;
+  const value: unknown = JSON.parse(text);
+  return value;
+}
