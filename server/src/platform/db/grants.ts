@@ -45,6 +45,7 @@ export const systemGrants = {
    * `tenant.tenants` last; a test demands that it holds every table of the schema tenant.
    */
   purge: {
+    'tenant.policies': ['select', 'delete'],
     'tenant.api_keys': ['select', 'delete'],
     'tenant.idempotency_keys': ['select', 'delete'],
     'tenant.requests': ['select', 'delete'],
@@ -55,11 +56,15 @@ export const systemGrants = {
   /** Leases of `platform/jobs`: at most one process runs a timer. */
   leases: { 'platform.leases': ['select', 'insert', 'update'] },
   /** Snapshots of providers, credentials and models. */
-  registry: {},
+  registry: {
+    'platform.registry_state': ['select'],
+    'platform.providers': ['select'],
+    'platform.models': ['select'],
+  },
   /** Snapshots of the price book; seeding and importing it. */
   prices: {},
   /** Snapshots of routing policies. */
-  policies: {},
+  policies: { 'tenant.policies': ['select'] },
   /** Keeps, answers and expires idempotency keys. */
   idempotency: { 'platform.idempotency_keys': ['select', 'insert', 'update', 'delete'] },
   /** Whether the schema is the one that this code serves. */

@@ -1,0 +1,227 @@
+import { isDeepStrictEqual } from 'node:util';
+import type { ModelFileEntry, ProviderFileEntry } from '@stoa/contracts';
+import type { Database, OperatorHandle } from '#db';
+import { AppError, type Clock, newUuid, type Sealer } from '#kernel';
+import { openHeaders, reservedProviderNames, sealPlace } from './connections.ts';
+import { defaultBaseUrlOf, lastFourOf } from './providers.ts';
+import {
+  insertModel,
+  insertProvider,
+  lockState,
+  selectModels,
+  selectProviders,
+  updateModel,
+  updateProvider,
+} from './registry.sql.ts';
+import type { ModelRow, ModelValues, ProviderRow, ProviderValues } from './rows.ts';
+import type { ApplyReport, FileSections } from './types.ts';
+
+/**
+ * Applies the sections `providers` and `models` of stoa.yaml: what is new is added, what differs is changed, what an
+ * earlier file held and this one doesn't is disabled. Nothing is written where the tables say the same already, so the
+ * start of a process changes nothing.
+ */
+export interface ApplyDeps {
+  readonly db: Database;
+  readonly sealer: Sealer;
+  readonly clock: Clock;
+  /** The value of an environment variable that an entry names by `api_key_env`. */
+  readEnvironment(name: string): string | undefined;
+}
+
+type Change = (tx: OperatorHandle) => Promise<unknown>;
+interface Plan {
+  readonly report: ApplyReport;
+  readonly changes: readonly Change[];
+}
+
+const by = { operator: 'system:configuration-file' };
+
+export async function applySections(deps: ApplyDeps, sections: FileSections): Promise<ApplyReport> {
+  checkSections(sections);
+  const credentials = sections.providers.map((entry, index) => credentialOf(deps, entry, index));
+  const isCurrent = await deps.db.withSystem('registry', async (tx) => {
+    const plan = planOf(deps, sections, credentials, await selectProviders(tx), await selectModels(tx));
+    return plan.changes.length === 0;
+  });
+  if (isCurrent) return { added: 0, changed: 0, disabled: 0 };
+  return deps.db.withOperator(by, 'registry.apply', async (tx) => {
+    // Under the lock the plan is made again: another process may have applied the same file meanwhile.
+    await lockState(tx);
+    const plan = planOf(deps, sections, credentials, await selectProviders(tx), await selectModels(tx));
+    for (const change of plan.changes) await change(tx);
+    return plan.report;
+  });
+}
+
+function fault(param: string, message: string): AppError {
+  return new AppError('invalid_configuration', `${param}: ${message}.`, { param });
+}
+
+function checkSections({ providers, models }: FileSections): void {
+  const names = new Set<string>();
+  for (const [index, entry] of providers.entries()) {
+    const at = `providers[${index}]`;
+    if (names.has(entry.name)) throw fault(`${at}.name`, `the name ${entry.name} stands twice`);
+    if (reservedProviderNames.has(entry.name))
+      throw fault(`${at}.name`, `the name ${entry.name} is taken by Stoa`);
+    if (entry.api_key !== undefined && entry.api_key_env !== undefined) {
+      throw fault(`${at}.api_key_env`, 'give either api_key or api_key_env');
+    }
+    if (entry.base_url === undefined && defaultBaseUrlOf(entry.kind) === null) {
+      throw fault(`${at}.base_url`, `is needed for the kind ${entry.kind}`);
+    }
+    names.add(entry.name);
+  }
+  const targets = new Set<string>();
+  for (const [index, entry] of models.entries()) {
+    if (targets.has(entry.id)) throw fault(`models[${index}].id`, `the id ${entry.id} stands twice`);
+    if (!names.has(entry.provider)) {
+      throw fault(`models[${index}].provider`, `there is no provider ${entry.provider} in the file`);
+    }
+    targets.add(entry.id);
+  }
+}
+
+function credentialOf(deps: ApplyDeps, entry: ProviderFileEntry, index: number): string | null {
+  if (entry.api_key_env === undefined) return entry.api_key ?? null;
+  const value = deps.readEnvironment(entry.api_key_env)?.trim();
+  if (value) return value;
+  throw fault(`providers[${index}].api_key_env`, `the environment variable ${entry.api_key_env} is not set`);
+}
+
+function planOf(
+  deps: ApplyDeps,
+  sections: FileSections,
+  credentials: readonly (string | null)[],
+  providerRows: readonly ProviderRow[],
+  modelRows: readonly ModelRow[],
+): Plan {
+  const report = { added: 0, changed: 0, disabled: 0 };
+  const changes: Change[] = [];
+  const createdAt = new Date(deps.clock.now());
+  const ids = new Map<string, string>();
+  const ofFile = new Map(providerRows.filter((row) => row.source === 'file').map((row) => [row.name, row]));
+
+  for (const [index, entry] of sections.providers.entries()) {
+    const row = ofFile.get(entry.name);
+    const providerId = row?.provider_id ?? newUuid();
+    ids.set(entry.name, providerId);
+    const values = providerValues(deps, entry, credentials[index] ?? null, providerId, row);
+    if (!row) {
+      report.added++;
+      changes.push((tx) => insertProvider(tx, { providerId, source: 'file', createdAt }, values));
+    } else if (!holds(row, values)) {
+      report.changed++;
+      changes.push((tx) => updateProvider(tx, providerId, values));
+    }
+  }
+  const modelsOfFile = new Map(
+    modelRows.filter((row) => row.source === 'file').map((row) => [row.target, row]),
+  );
+  for (const entry of sections.models) {
+    const row = modelsOfFile.get(entry.id);
+    const values = modelValues(entry, ids.get(entry.provider) ?? '');
+    if (!row) {
+      report.added++;
+      changes.push((tx) => insertModel(tx, { modelId: newUuid(), source: 'file', createdAt }, values));
+    } else if (!holds(row, values)) {
+      report.changed++;
+      changes.push((tx) => updateModel(tx, row.model_id, values));
+    }
+  }
+  disableMissing(sections, [...ofFile.values()], [...modelsOfFile.values()], changes, report);
+  return { report, changes };
+}
+
+function disableMissing(
+  sections: FileSections,
+  providers: readonly ProviderRow[],
+  models: readonly ModelRow[],
+  changes: Change[],
+  report: { disabled: number },
+): void {
+  const names = new Set(sections.providers.map((entry) => entry.name));
+  const targets = new Set(sections.models.map((entry) => entry.id));
+  for (const row of models) {
+    if (targets.has(row.target) || !row.is_enabled) continue;
+    report.disabled++;
+    changes.push((tx) => updateModel(tx, row.model_id, { ...row, is_enabled: false }));
+  }
+  for (const row of providers) {
+    if (names.has(row.name) || !row.is_enabled) continue;
+    report.disabled++;
+    // What is out of use keeps no secret.
+    const values = { ...row, is_enabled: false, credential_sealed: null, credential_last_four: null };
+    changes.push((tx) =>
+      updateProvider(tx, row.provider_id, { ...values, headers_sealed: null, header_names: [] }),
+    );
+  }
+}
+
+/** Whether the row says already what the values say. */
+function holds(row: object, values: object): boolean {
+  const held = new Map(Object.entries(row));
+  return Object.entries(values).every(([name, value]) => isDeepStrictEqual(held.get(name), value));
+}
+
+/** Secrets that are the same as before keep their record, so that an unchanged entry is an unchanged row. */
+function providerValues(
+  deps: ApplyDeps,
+  entry: ProviderFileEntry,
+  credential: string | null,
+  providerId: string,
+  row: ProviderRow | undefined,
+): ProviderValues {
+  const baseUrl = entry.base_url ?? defaultBaseUrlOf(entry.kind) ?? '';
+  const before = row ? secretsOf(deps.sealer, row) : null;
+  const isSameCredential = before !== null && before.credential === credential && row !== undefined;
+  const isSameHeaders =
+    before !== null && isDeepStrictEqual(before.headers, entry.headers) && row !== undefined;
+  const seal = (column: 'credential' | 'headers', text: string): string =>
+    deps.sealer.seal(text, sealPlace(column, providerId));
+  const headerNames = Object.keys(entry.headers);
+  const sealedHeaders = headerNames.length === 0 ? null : seal('headers', JSON.stringify(entry.headers));
+  const sealedCredential = credential === null ? null : seal('credential', credential);
+  return {
+    name: entry.name,
+    kind: entry.kind,
+    base_url: baseUrl,
+    credential_sealed: isSameCredential ? row.credential_sealed : sealedCredential,
+    credential_last_four: lastFourOf(credential),
+    credential_id: isSameCredential && row.base_url === baseUrl ? row.credential_id : newUuid(),
+    headers_sealed: isSameHeaders ? row.headers_sealed : sealedHeaders,
+    header_names: headerNames,
+    max_concurrency: entry.max_concurrency,
+    discover: entry.discover,
+    is_enabled: true,
+  };
+}
+
+/** What a row's secrets say, or null where they don't open under the present master key. */
+function secretsOf(sealer: Sealer, row: ProviderRow) {
+  try {
+    const sealed = row.credential_sealed;
+    const credential = sealed === null ? null : sealer.open(sealed, sealPlace('credential', row.provider_id));
+    return { credential, headers: openHeaders(sealer, row) };
+  } catch {
+    return null;
+  }
+}
+
+function modelValues(entry: ModelFileEntry, providerId: string): ModelValues {
+  return {
+    target: entry.id,
+    provider_id: providerId,
+    provider_model: entry.model ?? entry.id,
+    kind: entry.kind,
+    context_tokens: entry.context_tokens ?? null,
+    max_output_tokens: entry.max_output_tokens ?? null,
+    whole_ms: entry.deadlines.whole_ms ?? null,
+    first_frame_ms: entry.deadlines.first_frame_ms ?? null,
+    between_frames_ms: entry.deadlines.between_frames_ms ?? null,
+    price_provider: entry.price_as?.provider ?? null,
+    price_model: entry.price_as?.model ?? null,
+    is_enabled: true,
+  };
+}
