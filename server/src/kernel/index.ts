@@ -8,3 +8,4 @@ export * from './money.ts';
 export * from './principal.ts';
 export * from './resource.ts';
 export * from './sealed.ts';
+export * from './resilience/index.ts';

@@ -1,0 +1,111 @@
+import { type ProviderFault, providerFault } from '#models';
+import { type Batch, FrameRelay, type FrameRelaySettings } from '../answers/frame-relay.ts';
+import { Attempt, type AttemptPorts } from './attempt.ts';
+
+export interface StreamAttemptOwner {
+  /** Bytes of frames that may go out; the first call is the stream's first frame. */
+  onFrames(attempt: StreamAttempt, pieces: readonly Buffer[]): void;
+  /** `[DONE]` came; nothing more will. */
+  onDone(attempt: StreamAttempt): void;
+  onAttemptFault(attempt: Attempt, fault: ProviderFault): void;
+  /** Whether the client takes no more for now. */
+  readonly isBlocked: boolean;
+  onCrash(thrown: unknown): void;
+}
+
+/**
+ * An attempt whose answer is a stream.
+ *
+ * A provider in a hurry sends its frames as many small chunks, which arrive in one read of the socket and are handed
+ * over one by one. They are gathered until that read is over (a microtask later), so that the client gets one write and
+ * the frames one scan; a frame that comes alone waits for nothing.
+ */
+export class StreamAttempt extends Attempt {
+  readonly relay: FrameRelay;
+  readonly #owner: StreamAttemptOwner;
+  #chunks: Buffer[] = [];
+  #isFlushPlanned = false;
+  #isOver = false;
+
+  constructor(ports: AttemptPorts, settings: FrameRelaySettings, owner: StreamAttemptOwner) {
+    super(ports);
+    this.relay = new FrameRelay(settings);
+    this.#owner = owner;
+  }
+
+  onData(chunk: Buffer): boolean {
+    if (this.#isOver) return true;
+    this.#chunks.push(chunk);
+    if (!this.#isFlushPlanned) {
+      this.#isFlushPlanned = true;
+      queueMicrotask(this.#flush);
+    }
+    return !this.#owner.isBlocked;
+  }
+
+  onEnd(): void {
+    this.isUpstreamOver = true;
+    this.#flush();
+    if (this.#isOver) return;
+    try {
+      this.#take(this.relay.end());
+    } catch (thrown) {
+      this.#owner.onCrash(thrown);
+    }
+  }
+
+  onFault(fault: ProviderFault): void {
+    this.isUpstreamOver = true;
+    this.#flush();
+    if (this.#isOver) return;
+    this.#isOver = true;
+    try {
+      this.#owner.onAttemptFault(this, fault);
+    } catch (thrown) {
+      this.#owner.onCrash(thrown);
+    }
+  }
+
+  /** Nothing more is told to the owner. */
+  silence(): void {
+    this.#isOver = true;
+    this.#chunks = [];
+  }
+
+  readonly #flush = (): void => {
+    this.#isFlushPlanned = false;
+    const [first] = this.#chunks;
+    if (this.#isOver || first === undefined) return;
+    try {
+      if (isNoStream(this.contentType)) {
+        this.#fail(providerFault('unreadable', `the stream is ${this.contentType}`));
+        return;
+      }
+      const bytes = this.#chunks.length === 1 ? first : Buffer.concat(this.#chunks);
+      this.#chunks = [];
+      this.#take(this.relay.feed(bytes));
+    } catch (thrown) {
+      this.#owner.onCrash(thrown);
+    }
+  };
+
+  #take(batch: Batch): void {
+    if (batch.pieces.length > 0) this.#owner.onFrames(this, batch.pieces);
+    if (this.#isOver) return;
+    if (batch.isDone) {
+      this.#isOver = true;
+      this.#owner.onDone(this);
+    } else if (batch.fault !== null) this.#fail(batch.fault);
+  }
+
+  #fail(fault: ProviderFault): void {
+    this.#isOver = true;
+    this.cancel();
+    this.#owner.onAttemptFault(this, fault);
+  }
+}
+
+/** Some servers name no media type or a wrong one for a good stream, but these two are none. */
+function isNoStream(contentType: string): boolean {
+  return contentType === 'text/html' || contentType === 'application/json';
+}

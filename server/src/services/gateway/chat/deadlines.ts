@@ -1,0 +1,58 @@
+import { AppError } from '#kernel';
+import type { Target } from '#models';
+
+/** Silence after which a waiting stream gets a comment: early enough to come before 15 s, whatever the sweep adds. */
+export const commentAfterMs = 10_000;
+/** How long a call waits for a place at a provider before the next target has its turn. */
+export const queueWaitMs = 1_000;
+/** A client that takes nothing of what waits for it is cut after this. */
+export const slowReaderMs = 60_000;
+/** How long a provider may hold its stream open behind `[DONE]`. */
+export const upstreamLingerMs = 1_000;
+
+export const timeoutHeader = 'x-stoa-timeout-ms';
+export const maximumTimeoutMs = 600_000;
+
+/** Where an attempt stands, in monotonic milliseconds. */
+export interface AttemptProgress {
+  readonly startedMs: number;
+  /** Null before the first frame, and for an answer in one piece. */
+  readonly firstFrameMs: number | null;
+  readonly lastFrameMs: number;
+  readonly isStream: boolean;
+  /** Whether the provider waits for us, because the client is slow: then its silence is not its fault. */
+  readonly isPaused: boolean;
+}
+
+/** Whether one of the target's own deadlines has passed. */
+export function isPastDeadline(target: Target, progress: AttemptProgress, nowMs: number): boolean {
+  const { wholeMs, firstFrameMs, betweenFramesMs } = target.deadlines;
+  const elapsedMs = nowMs - progress.startedMs;
+  if (elapsedMs >= wholeMs) return true;
+  if (!progress.isStream) return false;
+  if (progress.firstFrameMs === null) return elapsedMs >= firstFrameMs;
+  return !progress.isPaused && nowMs - progress.lastFrameMs >= betweenFramesMs;
+}
+
+/**
+ * The time that the caller gives us; infinite without a header. It shortens every deadline of the request, and so the
+ * request as a whole.
+ * @throws `invalid_request` where the header is no whole number from 1 to 600,000
+ */
+export function callerTimeoutMs(header: string | readonly string[] | undefined): number {
+  if (header === undefined) return Number.POSITIVE_INFINITY;
+  const text = typeof header === 'string' ? header.trim() : '';
+  const ms = /^\d{1,6}$/.test(text) ? Number(text) : 0;
+  if (ms >= 1 && ms <= maximumTimeoutMs) return ms;
+  throw new AppError(
+    'invalid_request',
+    `The header ${timeoutHeader} must be a whole number of milliseconds, 1 to ${maximumTimeoutMs}.`,
+    { param: timeoutHeader },
+  );
+}
+
+export function callerTimeoutError(): AppError {
+  return new AppError('provider_timeout', `No answer came within the time that ${timeoutHeader} gives.`, {
+    wasMoneySpent: true,
+  });
+}

@@ -1,0 +1,52 @@
+import type { Clock } from '#kernel';
+
+/**
+ * One coarse timer for all running requests: no request has a timer of its own, and the path of a token reads no clock.
+ * Deadlines are therefore met up to one interval late.
+ */
+export interface Swept {
+  /** Looks at its own deadlines. Called once per interval until it leaves. */
+  sweep(nowMs: number): void;
+}
+
+export const sweepIntervalMs = 100;
+
+export class Sweep {
+  /** Monotonic milliseconds as of the last interval; what the path of a token takes for "now". */
+  nowMs: number;
+  readonly #clock: Clock;
+  readonly #members = new Set<Swept>();
+  #timer: NodeJS.Timeout | null = null;
+
+  constructor(clock: Clock) {
+    this.#clock = clock;
+    this.nowMs = clock.monotonic();
+  }
+
+  get size(): number {
+    return this.#members.size;
+  }
+
+  start(): void {
+    this.#timer ??= setInterval(() => this.tick(), sweepIntervalMs).unref();
+  }
+
+  stop(): void {
+    if (this.#timer !== null) clearInterval(this.#timer);
+    this.#timer = null;
+  }
+
+  join(member: Swept): void {
+    this.#members.add(member);
+  }
+
+  leave(member: Swept): void {
+    this.#members.delete(member);
+  }
+
+  /** One interval's work; tests call it after moving the clock. */
+  tick(): void {
+    this.nowMs = this.#clock.monotonic();
+    for (const member of this.#members) member.sweep(this.nowMs);
+  }
+}
