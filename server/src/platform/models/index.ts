@@ -12,3 +12,4 @@ export {
 } from './sse.ts';
 export { faultOfFrame, providerFault } from './fault.ts';
 export { openAiCompatible } from './openai-compatible.ts';
+export { anthropic } from './anthropic/provider.ts';
