@@ -6,8 +6,8 @@ export interface JournalFiles {
   create(path: string): number;
   /** Opens a file for appending, made where it is missing. */
   append(path: string): number;
-  /** One write(2); answers how many bytes were taken, which may be fewer. */
-  write(file: number, bytes: Uint8Array): number;
+  /** One write(2) of the buffer's first `length` bytes; answers how many were taken, which may be fewer. */
+  write(file: number, buffer: Uint8Array, length: number): number;
   truncate(file: number, length: number): void;
   close(file: number): void;
   /** Not on the event loop: freeing a large file's blocks takes milliseconds. */
@@ -19,7 +19,7 @@ const ownerOnly = 0o600;
 export const localFiles: JournalFiles = {
   create: (path) => openSync(path, 'ax', ownerOnly),
   append: (path) => openSync(path, 'a', ownerOnly),
-  write: (file, bytes) => writeSync(file, bytes, 0, bytes.length),
+  write: (file, buffer, length) => writeSync(file, buffer, 0, length),
   truncate: ftruncateSync,
   close: closeSync,
   remove: unlink,

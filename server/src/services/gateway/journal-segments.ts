@@ -86,17 +86,17 @@ export class Segments {
   append(type: LineType, first: string, second: string): LinePlace | null {
     const segment = this.#writable();
     if (segment === null) return null;
-    const line = this.#encoder.encode(type, first, second);
+    const length = this.#encoder.encode(type, first, second);
     try {
-      const written = this.#deps.files.write(this.#file, line);
-      if (written !== line.length) throw new Error(`the disk took ${written} of ${line.length} bytes`);
+      const written = this.#deps.files.write(this.#file, this.#encoder.buffer, length);
+      if (written !== length) throw new Error(`the disk took ${written} of ${length} bytes`);
     } catch (error) {
       this.#fail(error);
       this.#cutTail(segment);
       return null;
     }
-    segment.bytes += line.length;
-    this.#totalBytes += line.length;
+    segment.bytes += length;
+    this.#totalBytes += length;
     if (segment.bytes >= this.#settings.segmentBytes) this.#closeActive();
     return { segment, end: segment.bytes };
   }

@@ -264,7 +264,7 @@ class SegmentedJournal implements JournalStore {
     const line = Buffer.from(`{"reason":${JSON.stringify(reason)},"record":${record.json}}\n`);
     const file = this.#files.append(join(this.directory, `rejected-${this.writerId}.jsonl`));
     try {
-      const written = this.#files.write(file, line);
+      const written = this.#files.write(file, line, line.length);
       if (written !== line.length) throw new Error('the disk took only a part of a rejected record');
     } finally {
       this.#files.close(file);

@@ -1,4 +1,4 @@
-import type { Database, MigrationSet, SystemHandle } from '#db';
+import type { Database, SystemHandle } from '#db';
 import type { TimerTask } from '#jobs';
 import type { Clock, Logger } from '#kernel';
 import { dropEventDays, dropMonths, makeEventDays, makeMonths } from './retention.sql.ts';
@@ -97,9 +97,3 @@ export function createPartitionKeeper(
   };
   return keeper;
 }
-
-/** The tables of requests and usage. They stand after those of `platform/events`, whose table settlement writes, too. */
-export const gatewayMigrations: MigrationSet = {
-  module: 'services/gateway',
-  directory: new URL('./migrations/', import.meta.url),
-};

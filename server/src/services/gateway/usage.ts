@@ -8,7 +8,7 @@ import {
 } from '@stoa/contracts';
 import type { Database } from '#db';
 import { type JsonRoute, tenantRoute } from '#http';
-import { AppError, type Clock, type TenantPrincipal } from '#kernel';
+import { AppError, type Clock, pageOf, type TenantPrincipal } from '#kernel';
 import { lowestIdAt, visibleProject } from './requests.ts';
 import type { Journal } from './types.ts';
 import { sumUsage, type UsageFilter, type UsageSums } from './usage.sql.ts';

@@ -1,0 +1,200 @@
+import assert from 'node:assert/strict';
+import { readdir, readFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { after, before, describe, test } from 'node:test';
+import { sql } from 'kysely';
+import { logStart, readEvents } from '#events';
+import { asRequestId, newTenantId, silentLogger, systemClock, type TenantId } from '#kernel';
+import { openTestDatabase, type TestDatabase, testedAdapters } from '#testing';
+import { createJournal, type JournalStore } from './journal.ts';
+import { createPartitionKeeper } from './retention.ts';
+import { createSettlement, type Settlement } from './settlement.ts';
+import { countingMetrics, idAt, openedOf, recordOf, temporaryFolder } from './testing/records.ts';
+
+interface Line {
+  readonly journal: JournalStore;
+  readonly settlement: Settlement;
+  count(metric: string): number;
+  close(): Promise<void>;
+}
+
+async function openLine(database: TestDatabase): Promise<Line> {
+  const folder = await temporaryFolder();
+  const { metrics, count } = countingMetrics();
+  const parts = { clock: systemClock, logger: silentLogger, metrics };
+  const journal = createJournal(parts, { directory: folder.path });
+  const partitions = createPartitionKeeper({ ...parts, db: database.db });
+  const settlement = createSettlement({ ...parts, db: database.db, journal, partitions });
+  const close = async (): Promise<void> => {
+    await settlement.stop();
+    journal.close();
+    await folder.remove();
+  };
+  return { journal, settlement, count, close };
+}
+
+interface CountRow {
+  readonly requests: number;
+  readonly usage: number;
+  readonly events: number;
+}
+
+async function countsOf(database: TestDatabase, tenantId: TenantId): Promise<CountRow> {
+  const { rows } = await database.db.withTenant({ tenantId }, (tx) =>
+    sql<CountRow>`
+      select (select count(*) from tenant.requests)::integer as requests,
+        (select count(*) from tenant.usage_records)::integer as usage,
+        (select count(*) from tenant.events)::integer as events
+    `.execute(tx),
+  );
+  return rows[0] ?? { requests: -1, usage: -1, events: -1 };
+}
+
+for (const adapter of testedAdapters()) {
+  describe(`settlement on ${adapter}`, () => {
+    let database: TestDatabase;
+    before(async () => {
+      database = await openTestDatabase({ adapter });
+    });
+    after(() => database.close());
+
+    test('a settled request becomes one usage row, one explanation and one event, byte for byte', async () => {
+      const line = await openLine(database);
+      const tenantId = newTenantId();
+      const record = recordOf(tenantId, {
+        end_user: 'Zoë "quoted" \\ 日本',
+        tags: { team: 'é', 'a b': '' },
+        cost_femto: '12345678901234567890123456789012345678',
+      });
+      line.journal.open(openedOf(record, tenantId));
+      await line.journal.settle(record);
+      await line.settlement.flush();
+      assert.equal(line.journal.depth, 0);
+      const { rows } = await database.db.withTenant({ tenantId }, (tx) =>
+        sql<Record<string, unknown>>`
+          select request_id, record, target, tags, cost_femto, input_tokens, is_priced, price_hash, day
+          from tenant.requests join tenant.usage_records using (tenant_id, request_id, target)
+        `.execute(tx),
+      );
+      assert.equal(rows.length, 1);
+      assert.deepEqual(rows[0], {
+        request_id: record.request_id,
+        record: JSON.stringify(record),
+        target: 'small-model',
+        tags: record.tags,
+        cost_femto: record.cost_femto,
+        input_tokens: 10n,
+        is_priced: true,
+        price_hash: '0123456789abcdef',
+        day: new Date().toISOString().slice(0, 10),
+      });
+      const events = await database.db.withTenant({ tenantId }, (tx) => readEvents(tx, logStart, 10));
+      assert.equal(events.length, 1);
+      assert.deepEqual(
+        [events[0]?.eventId, events[0]?.type, events[0]?.key, events[0]?.keyversion, events[0]?.data],
+        [record.request_id, 'request.completed.v1', record.request_id, 1n, JSON.stringify(record)],
+      );
+      assert.match(events[0]?.traceparent ?? '', /^00-0123456789abcdef0123456789abcdef-[0-9a-f]{16}-00$/);
+      await line.close();
+    });
+
+    test('a shipment that is repeated changes nothing and tells no event twice', async () => {
+      const line = await openLine(database);
+      const tenantId = newTenantId();
+      const records = Array.from({ length: 5 }, () => recordOf(tenantId));
+      const shipped = records.map((record) => ({
+        requestId: record.request_id,
+        json: JSON.stringify(record),
+      }));
+      assert.equal(await line.settlement.ship(shipped.slice(0, 3)), 3);
+      assert.equal(await line.settlement.ship(shipped), 2);
+      assert.equal(await line.settlement.ship(shipped), 0);
+      assert.deepEqual(await countsOf(database, tenantId), { requests: 5, usage: 5, events: 5 });
+      await line.close();
+    });
+
+    test('every event is read once, in pages behind the cursor', async () => {
+      const line = await openLine(database);
+      const tenantId = newTenantId();
+      const records = Array.from({ length: 25 }, () => recordOf(tenantId));
+      for (const record of records) await line.journal.settle(record);
+      await line.settlement.flush();
+      const seen: string[] = [];
+      let cursor = logStart;
+      for (;;) {
+        const page = await database.db.withTenant({ tenantId }, (tx) => readEvents(tx, cursor, 10));
+        seen.push(...page.map((event) => event.eventId));
+        const last = page.at(-1);
+        if (last === undefined) break;
+        cursor = last.cursor;
+      }
+      assert.deepEqual(seen.toSorted(), records.map((record) => record.request_id).toSorted());
+      await line.close();
+    });
+
+    test('records that the database refuses go to the rejected file and hold nobody else up', async () => {
+      const line = await openLine(database);
+      const tenantId = newTenantId();
+      const records = Array.from({ length: 40 }, (_, index) =>
+        recordOf(tenantId, index % 13 === 5 ? { cost_femto: '9'.repeat(39) } : {}),
+      );
+      const poisoned = records.filter((record) => record.cost_femto?.length === 39);
+      assert.equal(poisoned.length, 3);
+      for (const record of records) await line.journal.settle(record);
+      await line.settlement.flush();
+      assert.equal(line.journal.depth, 0);
+      assert.deepEqual(await countsOf(database, tenantId), { requests: 37, usage: 37, events: 37 });
+      assert.equal(line.count('stoa_settlement_rejected_records_total'), 3);
+      const names = await readdir(line.journal.directory);
+      const rejected = names.find((name) => name.startsWith('rejected-')) ?? 'none';
+      const text = await readFile(join(line.journal.directory, rejected), 'utf8');
+      const ids = text
+        .trim()
+        .split('\n')
+        .map((row) => /"request_id":"([^"]+)"/.exec(row)?.[1]);
+      assert.deepEqual(
+        ids,
+        poisoned.map((record) => record.request_id),
+      );
+      await line.close();
+    });
+
+    test('a record of an earlier month gets its partition; one from a wrong clock is rejected, never misplaced', async () => {
+      const line = await openLine(database);
+      const tenantId = newTenantId();
+      const now = Date.now();
+      const old = recordOf(tenantId, { request_id: idAt(now - 100 * 86_400_000) });
+      const future = recordOf(tenantId, { request_id: idAt(now + 900 * 86_400_000) });
+      const ancient = recordOf(tenantId, { request_id: idAt(86_400_000) });
+      for (const record of [old, future, recordOf(tenantId), ancient]) await line.journal.settle(record);
+      await line.settlement.flush();
+      assert.deepEqual(await countsOf(database, tenantId), { requests: 2, usage: 2, events: 2 });
+      assert.equal(line.count('stoa_settlement_rejected_records_total'), 2);
+      await line.close();
+    });
+
+    test('the timer ships by itself, and a whole batch at once', async () => {
+      const line = await openLine(database);
+      const tenantId = newTenantId();
+      line.settlement.start();
+      for (let index = 0; index < 1200; index += 1) await line.journal.settle(recordOf(tenantId));
+      while (line.journal.depth > 0) await new Promise((resolve) => setImmediate(resolve));
+      assert.deepEqual(await countsOf(database, tenantId), { requests: 1200, usage: 1200, events: 1200 });
+      assert.equal(line.count('stoa_settlement_records_total'), 1200);
+      await line.close();
+    });
+
+    test('one tenant sees nothing of what another used', async () => {
+      const line = await openLine(database);
+      const [one, two] = [newTenantId(), newTenantId()];
+      const record = recordOf(one);
+      await line.journal.settle(record);
+      assert.equal(line.journal.pending(two, asRequestId(record.request_id)), null);
+      assert.equal(line.journal.pendingOf(two).length, 0);
+      await line.settlement.flush();
+      assert.deepEqual(await countsOf(database, one), { requests: 1, usage: 1, events: 1 });
+      assert.deepEqual(await countsOf(database, two), { requests: 0, usage: 0, events: 0 });
+      await line.close();
+    });
+  });
+}
