@@ -1,7 +1,8 @@
 import assert from 'node:assert/strict';
 import { existsSync, lstatSync, readFileSync, readlinkSync, rmSync, writeFileSync } from 'node:fs';
 import { afterEach, beforeEach, test } from 'node:test';
-import { SmallProject, until } from './small-project.ts';
+import { until } from './processes.ts';
+import { SmallProject } from './small-project.ts';
 
 let project: SmallProject;
 beforeEach(() => {

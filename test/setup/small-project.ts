@@ -167,12 +167,3 @@ export class SmallProject {
     rmSync(path.dirname(this.folder), { recursive: true, force: true });
   }
 }
-
-/** Waits until `condition` holds; throws after 10 s. */
-export async function until(condition: () => boolean, what: string): Promise<void> {
-  const deadline = Date.now() + 10_000;
-  while (!condition()) {
-    if (Date.now() > deadline) throw new Error(`waited in vain: ${what}`);
-    await new Promise((resolve) => setTimeout(resolve, 10));
-  }
-}
