@@ -12,6 +12,7 @@ import { createBodyBudget, createHttpServer, type HttpServer, type Route } from 
 import { type Clock, createSealer, type Logger, systemClock } from '#kernel';
 import { createTelemetry, type Telemetry } from '#telemetry';
 import { createTenants, type TenantsModule } from '#tenants';
+import { z } from 'zod';
 
 export interface ControlPlaneOptions {
   readonly clock?: Clock;
@@ -50,6 +51,27 @@ export interface ControlPlane {
   open(method: Dispatcher.HttpMethod, path: string, call?: Call): Promise<Answer>;
   readonly operatorKey: string;
   close(): Promise<void>;
+}
+
+const errorShape = z.object({
+  type: z.string(),
+  title: z.string(),
+  status: z.number(),
+  detail: z.string(),
+  error: z.object({
+    message: z.string(),
+    type: z.string(),
+    param: z.string().nullable(),
+    code: z.string(),
+  }),
+});
+
+/** The error in an answer, its body held to the one shape of errors; throws where it is none. */
+export function errorIn(answer: Answer): z.infer<typeof errorShape>['error'] & { readonly status: number } {
+  const body = errorShape.strict().parse(answer.body);
+  if (body.status !== answer.status)
+    throw new Error(`the body says ${body.status}, the head ${answer.status}`);
+  return { ...body.error, status: answer.status };
 }
 
 /** Starts both listeners on loopback, without the polls and timers: a test starts `access.lifecycle` where it needs it. */

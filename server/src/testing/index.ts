@@ -10,7 +10,7 @@ import { migrationSets } from '../app/migrations.ts';
 import { openPgliteCopy } from './pglite-snapshot.ts';
 import { openPostgresCopy } from './postgres-template.ts';
 
-export { type Answer, type ControlPlane, openControlPlane } from './control-plane.ts';
+export { type Answer, type ControlPlane, errorIn, openControlPlane } from './control-plane.ts';
 
 export type TestAdapter = 'pglite' | 'postgres';
 

@@ -71,7 +71,11 @@ export function createAuthenticator(deps: AuthenticatorDeps): Authenticator {
     const keyId = key === null ? null : keyIdIn(key, prefix);
     if (key === null || keyId === null) return refuse(invalidApiKey);
     const entry = directory.find(keyId);
-    if (entry) return admit(directory, entry, key);
+    if (entry) {
+      const principal = admit(directory, entry, key);
+      entry.isRecent = true;
+      return principal;
+    }
     if (!isWellFormedKey(key)) return refuse(invalidApiKey);
     return lookUp(directory, keyId, key);
   }

@@ -29,7 +29,7 @@ export interface CachedKey<Principal> {
   expiresAtMs: number;
   version: number;
   tenantVersion: number;
-  /** Set at each use; eviction passes by once. */
+  /** Set at each use but the one that brought the key here; eviction passes by once. */
   isRecent: boolean;
   /** Set at the first use since the last uses were written. */
   isUseNoted: boolean;
@@ -47,7 +47,8 @@ interface Evicted {
 
 /**
  * The keys that this process has seen, by id, at most `capacity` of them. The least recently used leaves first, by
- * second chance: a use sets a bit, which is all that the hot path pays, and eviction passes by an entry once for it.
+ * second chance: a use sets a bit, which is all that the hot path pays, and eviction passes by an entry once for it. A
+ * key that was used only once goes before all others.
  *
  * A key that was evicted may still have an answer running, which looks at the key's standing. So the standing of an
  * evicted key is remembered for as long as somebody holds it (weakly: the garbage collector ends the memory), follows
@@ -118,7 +119,7 @@ export class KeyCache<Principal> {
       expiresAtMs,
       version,
       tenantVersion,
-      isRecent: true,
+      isRecent: false,
       isUseNoted: false,
       usedAtMs: 0,
     };

@@ -69,9 +69,8 @@ export class KeyDirectory<Principal> {
     return this.#lookup.find(keyId);
   }
 
-  /** Marks a key as used, for eviction and for `takeUses`. Costs one comparison but for the first use in a while. */
+  /** Marks a key as used, for `takeUses`. Costs one comparison but for the first use in a while. */
   noteUse(key: CachedKey<Principal>): void {
-    key.isRecent = true;
     if (key.isUseNoted || this.#uses.length >= this.#usesAtMost) return;
     key.isUseNoted = true;
     key.usedAtMs = this.#deps.clock.now();
