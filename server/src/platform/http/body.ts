@@ -71,7 +71,10 @@ export function readBody(
   request.on('error', (cause) =>
     finish(new AppError('bad_request', 'The body ended early.', { cause }), null),
   );
-  request.on('close', () => finish(new AppError('bad_request', 'The body ended early.'), null));
+  // The close comes for every request; an error costs its stack, so it is made only where there is one.
+  request.on('close', () => {
+    if (!isOver) finish(new AppError('bad_request', 'The body ended early.'), null);
+  });
 }
 
 function releaseOnce(budget: BodyBudget, bytes: number): () => void {
