@@ -26,7 +26,10 @@ export interface ContractSubject {
   close(): Promise<void>;
 }
 
-/** Opens a database of its own with these migrations applied after the port's own. */
+/** Short enough to wait for, long enough for a busy machine to compute between two statements. */
+export const contractIdleLimitMs = 1000;
+
+/** Opens a database of its own, idle limit `contractIdleLimitMs`, with these migrations applied after the port's own. */
 export type OpenSubject = (migrations: readonly MigrationSet[]) => Promise<ContractSubject>;
 
 const probeSql = `
@@ -433,6 +436,19 @@ function describeTime(subject: () => Database): void {
     await assert.rejects(db.withTenant({ tenantId: first }, names, { signal: controller.signal }), reason);
     const left = await db.withTenant({ tenantId: first }, names);
     assert.ok(!left.includes('aborted'));
+    never.resolve();
+  });
+
+  test('a transaction that stands still is rolled back, its door rejects, and the next caller is served', async () => {
+    const db = subject();
+    const never = Promise.withResolvers<void>();
+    const stuck = db.withTenant({ tenantId: first }, async (tx) => {
+      await insertProbe(tx, first, 'stuck');
+      await never.promise;
+    });
+    await assert.rejects(stuck, hasCode('deadline_exceeded'));
+    const left = await db.withTenant({ tenantId: first }, names);
+    assert.ok(!left.includes('stuck'));
     never.resolve();
   });
 

@@ -19,7 +19,7 @@ import { type JobGrants, type SystemJob, systemGrants } from './grants.ts';
 import type { Door, Session, SessionSource } from './session.ts';
 import { abortReason, databaseUnavailable } from './sql-error.ts';
 import { firstMissingGrant, statementFacts } from './statement-check.ts';
-import { idleLimitMs, kyselyOn, TransactionConnection } from './transaction.ts';
+import { kyselyOn, TransactionConnection } from './transaction.ts';
 import {
   type DoorCounts,
   type DoorOptions,
@@ -33,6 +33,8 @@ import {
 
 export const defaultDeadlineMs = 5000;
 const largestDeadlineMs = 600_000;
+/** The server cuts an idle transaction only where this process could not. */
+const serverIdleGraceMs = 1000;
 
 /** Lower case only, so that one tenant has one spelling wherever an id is a key. */
 const uuidPattern = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/;
@@ -68,7 +70,7 @@ function checkTenantId(tenantId: string): string {
  * The settings of one transaction. All of them here and none at the connection, so that a pooler between us and the
  * server (transaction mode) changes nothing. The search_path holds no schema of ours: tables are always qualified.
  */
-function sessionSettings(deadlineMs: number): string {
+function sessionSettings(deadlineMs: number, idleLimitMs: number): string {
   return (
     `set_config('search_path', 'pg_catalog', true), set_config('timezone', 'UTC', true), ` +
     `set_config('datestyle', 'ISO', true), set_config('bytea_output', 'hex', true), ` +
@@ -82,7 +84,7 @@ async function openTransaction(
   passage: Passage<unknown>,
   deadlineMs: number,
 ): Promise<Session> {
-  const begin = `${source.begin(passage.door)}; select ${sessionSettings(deadlineMs)}${passage.identity}`;
+  const begin = `${source.begin(passage.door)}; select ${sessionSettings(deadlineMs, source.idleLimitMs + serverIdleGraceMs)}${passage.identity}`;
   for (let attempt = 1; ; attempt += 1) {
     // oxlint's no-await-in-loop does not apply: the second turn exists only after the first one failed.
     const session = await source.acquire(passage.door, deadlineMs, passage.options?.signal);
@@ -134,24 +136,24 @@ async function abandon(
 
 /** Rejects when the signal aborts; `stop` takes the listener away again. */
 function abortion(signal: AbortSignal): { readonly promise: Promise<never>; stop(): void } {
-  let stop = (): void => undefined;
-  const promise = new Promise<never>((_resolve, reject) => {
-    const onAbort = (): void => reject(abortReason(signal));
-    signal.addEventListener('abort', onAbort, { once: true });
-    stop = () => signal.removeEventListener('abort', onAbort);
-  });
-  promise.catch(() => undefined);
-  return { promise, stop: () => stop() };
+  const aborted = Promise.withResolvers<never>();
+  aborted.promise.catch(() => undefined);
+  const onAbort = (): void => aborted.reject(abortReason(signal));
+  signal.addEventListener('abort', onAbort, { once: true });
+  return { promise: aborted.promise, stop: () => signal.removeEventListener('abort', onAbort) };
 }
 
-async function withAbort<T>(work: Promise<T>, signal: AbortSignal | undefined): Promise<T> {
-  if (signal === undefined) return work;
+/** The body's result, unless the transaction stands still for too long or the caller aborts before. */
+async function runBody<T>(passage: Passage<T>, connection: TransactionConnection): Promise<T> {
+  const work = passage.body(connection);
+  work.catch(() => undefined);
+  const signal = passage.options?.signal;
+  if (signal === undefined) return Promise.race([work, connection.idled]);
   const aborted = abortion(signal);
   try {
-    return await Promise.race([work, aborted.promise]);
+    return await Promise.race([work, connection.idled, aborted.promise]);
   } finally {
     aborted.stop();
-    work.catch(() => undefined);
   }
 }
 
@@ -165,13 +167,14 @@ async function pass<T>(source: SessionSource, passage: Passage<T>): Promise<T> {
   const signal = passage.options?.signal;
   if (signal !== undefined && hasAborted(signal)) throw abortReason(signal);
   const session = await openTransaction(source, passage, deadlineMs);
-  const connection = new TransactionConnection(session, deadlineMs, passage.check);
+  const connection = new TransactionConnection(
+    session,
+    { deadlineMs, idleLimitMs: source.idleLimitMs },
+    passage.check,
+  );
   const state = { isOpen: true };
   try {
-    const result = await withAbort(
-      openDoor.run(state, async () => passage.body(connection)),
-      signal,
-    );
+    const result = await openDoor.run(state, () => runBody(passage, connection));
     state.isOpen = false;
     await commit(session, connection, deadlineMs);
     session.release(true);

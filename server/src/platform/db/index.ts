@@ -1,3 +1,4 @@
+export { databaseMetrics, observeDatabase } from './metrics.ts';
 export { type DataDirectoryLock, lockDataDirectory } from './data-directory-lock.ts';
 export { type JobGrants, systemGrants, type Verb } from './grants.ts';
 export { databaseMigrations, migrationsChecksum } from './migration-files.ts';

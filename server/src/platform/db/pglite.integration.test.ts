@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { test } from 'node:test';
 import { sql } from 'kysely';
 import { AppError } from '#kernel';
-import { describeDatabaseContract } from './contract.ts';
+import { contractIdleLimitMs, describeDatabaseContract } from './contract.ts';
 import { openDatabase } from './index.ts';
 
 async function dataFolder(): Promise<{ readonly path: string; remove(): Promise<void> }> {
@@ -15,7 +15,11 @@ async function dataFolder(): Promise<{ readonly path: string; remove(): Promise<
 
 describeDatabaseContract('pglite', async (migrations) => {
   const folder = await dataFolder();
-  const db = await openDatabase({ adapter: 'pglite', directory: join(folder.path, 'pglite') });
+  const db = await openDatabase({
+    adapter: 'pglite',
+    directory: join(folder.path, 'pglite'),
+    idleLimitMs: contractIdleLimitMs,
+  });
   await db.migrate(migrations);
   return {
     db,

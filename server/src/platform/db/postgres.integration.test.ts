@@ -4,7 +4,7 @@ import { connect, createServer, type AddressInfo, type Socket } from 'node:net';
 import { sql } from 'kysely';
 import { AppError } from '#kernel';
 import { openTestDatabase, type TestDatabase } from '#testing';
-import { describeDatabaseContract } from './contract.ts';
+import { contractIdleLimitMs, describeDatabaseContract } from './contract.ts';
 import { type Database, openDatabase } from './index.ts';
 import { changeUrl } from './postgres/urls.ts';
 
@@ -191,6 +191,21 @@ function describeOutages(): void {
 }
 
 if (process.env['STOA_TEST_SERVICES'] === '1') {
-  describeDatabaseContract('postgres', (migrations) => openTestDatabase({ adapter: 'postgres', migrations }));
+  describeDatabaseContract('postgres', async (migrations) => {
+    const database = await openTestDatabase({ adapter: 'postgres', migrations });
+    assert.ok(database.urls !== undefined);
+    const db = await openDatabase({
+      adapter: 'postgres',
+      urls: database.urls,
+      idleLimitMs: contractIdleLimitMs,
+    });
+    return {
+      db,
+      async close() {
+        await db.close();
+        await database.close();
+      },
+    };
+  });
   describe('the database port on postgres, when the server is lost', describeOutages);
 }

@@ -5,6 +5,9 @@
 
 export type Door = 'tenant' | 'operator' | 'system' | 'migration';
 
+/** Default of `idleLimitMs`: between two statements lies computing, never waiting. */
+export const defaultIdleLimitMs = 10_000;
+
 export interface StatementResult {
   readonly rows: readonly unknown[];
   /** Rows written, or null where the statement writes none. */
@@ -27,6 +30,8 @@ export interface Session {
 
 export interface SessionSource {
   readonly adapter: 'pglite' | 'postgres';
+  /** How long a transaction may stand still between two statements, in ms. */
+  readonly idleLimitMs: number;
   /** Statements that open a transaction under the door's role; put before what the door itself sets. */
   begin(door: Door): string;
   /** Waits at most `deadlineMs`. Rejects with `database_unavailable`, `overloaded` or the signal's reason. */

@@ -21,8 +21,12 @@ function asRowsOf(rows: readonly unknown[]): readonly unknown[] {
   return rows;
 }
 
-/** How long a transaction may stand still between two statements, on both adapters. Milliseconds. */
-export const idleLimitMs = 10_000;
+export interface TransactionLimits {
+  /** For each statement. */
+  readonly deadlineMs: number;
+  /** Between two statements. */
+  readonly idleLimitMs: number;
+}
 
 /**
  * One transaction as Kysely sees it. Statements of one transaction run one after the other, in the order they were
@@ -34,14 +38,18 @@ export class TransactionConnection implements DatabaseConnection {
   #hasFailed = false;
   #endedBy: Error | null = null;
   #idleTimer: NodeJS.Timeout | undefined;
+  readonly #idled = Promise.withResolvers<never>();
+  readonly #idleLimitMs: number;
   readonly #session: Session;
   readonly #deadlineMs: number;
   readonly #check: (text: string) => void;
 
-  constructor(session: Session, deadlineMs: number, check: (text: string) => void) {
+  constructor(session: Session, limits: TransactionLimits, check: (text: string) => void) {
     this.#session = session;
-    this.#deadlineMs = deadlineMs;
+    this.#deadlineMs = limits.deadlineMs;
+    this.#idleLimitMs = limits.idleLimitMs;
     this.#check = check;
+    this.#idled.promise.catch(() => undefined);
     this.#watchIdle();
   }
 
@@ -57,6 +65,11 @@ export class TransactionConnection implements DatabaseConnection {
 
   streamQuery<R>(): AsyncIterableIterator<QueryResult<R>> {
     throw new AppError('internal_error', 'Streaming a query is not supported: read in pages.');
+  }
+
+  /** Rejects once the transaction has stood still for too long; never resolves. */
+  get idled(): Promise<never> {
+    return this.#idled.promise;
   }
 
   /** Refuses every further statement with `reason`, and waits for the one that runs. */
@@ -97,11 +110,12 @@ export class TransactionConnection implements DatabaseConnection {
   #watchIdle(): void {
     if (this.#endedBy !== null) return;
     this.#idleTimer = setTimeout(() => {
-      this.#endedBy ??= new AppError('deadline_exceeded', 'A transaction stood still for too long.', {
-        details: { idleLimitMs },
+      const error = new AppError('deadline_exceeded', 'A transaction stood still for too long.', {
+        details: { idleLimitMs: this.#idleLimitMs },
       });
-    }, idleLimitMs);
-    this.#idleTimer.unref();
+      this.#endedBy ??= error;
+      this.#idled.reject(error);
+    }, this.#idleLimitMs);
   }
 }
 

@@ -146,6 +146,8 @@ export interface PgliteSettings {
   readonly directory?: string;
   /** A dumped data directory (tar) to start from, where the database doesn't exist yet. */
   readonly snapshot?: Uint8Array;
+  /** As in `PostgresSettings`. */
+  readonly idleLimitMs?: number;
 }
 
 export interface PostgresSettings {
@@ -154,6 +156,11 @@ export interface PostgresSettings {
   readonly pools?: PoolSizes;
   /** Shown in pg_stat_activity; default `stoa`. */
   readonly applicationName?: string;
+  /**
+   * How long a transaction may stand still between two statements before it is rolled back and its door rejects with
+   * `deadline_exceeded`. Milliseconds; default 10,000.
+   */
+  readonly idleLimitMs?: number;
 }
 
 export type DatabaseSettings = PgliteSettings | PostgresSettings;

@@ -1,3 +1,4 @@
+export { observeTimers, timerMetrics } from './metrics.ts';
 export {
   createTimers,
   type TimerDependencies,

@@ -8,7 +8,13 @@
  */
 
 import { AppError } from '#kernel';
-import type { Door, Session, SessionSource, StatementResult } from '../session.ts';
+import {
+  defaultIdleLimitMs,
+  type Door,
+  type Session,
+  type SessionSource,
+  type StatementResult,
+} from '../session.ts';
 import { deadlineExceeded } from '../sql-error.ts';
 import type { PgliteSettings } from '../types.ts';
 import { WorkerClient } from './worker-client.ts';
@@ -58,6 +64,7 @@ class PgliteSession implements Session {
 
 class SingleSessionSource implements PgliteSource {
   readonly adapter = 'pglite';
+  readonly idleLimitMs: number;
   readonly #settings: PgliteSettings;
   #client: WorkerClient;
   #isBusy = false;
@@ -67,6 +74,7 @@ class SingleSessionSource implements PgliteSource {
 
   constructor(settings: PgliteSettings) {
     this.#settings = settings;
+    this.idleLimitMs = settings.idleLimitMs ?? defaultIdleLimitMs;
     this.#client = this.#newClient();
   }
 

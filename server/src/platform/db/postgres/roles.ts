@@ -9,6 +9,7 @@
 import { createHash, createHmac, pbkdf2Sync, randomBytes } from 'node:crypto';
 import { Client, DatabaseError, escapeIdentifier, escapeLiteral } from 'pg';
 import { AppError } from '#kernel';
+import { SqlError } from '../sql-error.ts';
 import { translateDriverError } from './source.ts';
 import { type AllUrls, changeUrl, databaseOf, loginRoles, loginUrls, roleNames } from './urls.ts';
 
@@ -26,6 +27,15 @@ export interface RoleSetUp {
 
 export type Passwords = Readonly<Record<keyof AllUrls, string>>;
 
+/** During set-up a refused login is a fault of the URL; waiting for the server would not help. */
+function refusedLogin(error: unknown): unknown {
+  const cause = error instanceof AppError ? error.cause : null;
+  if (!(cause instanceof SqlError && cause.sqlState.startsWith('28'))) return error;
+  return new AppError('invalid_configuration', `The database server refused the login: ${cause.message}.`, {
+    cause,
+  });
+}
+
 /** Connects, runs, disconnects. What the driver throws arrives as the port's errors. */
 export async function withClient<T>(url: string, work: (client: Client) => Promise<T>): Promise<T> {
   const client = new Client({
@@ -40,7 +50,7 @@ export async function withClient<T>(url: string, work: (client: Client) => Promi
     await client.connect();
     return await work(client);
   } catch (error) {
-    throw error instanceof AppError ? error : translateDriverError(error);
+    throw error instanceof AppError ? error : refusedLogin(translateDriverError(error));
   } finally {
     await client.end().catch(() => undefined);
   }
@@ -172,6 +182,22 @@ export async function prepareDatabase(client: Client): Promise<void> {
       `grant create on database ${database} to ${loginRoles.migration}`,
     ].join('; '),
   );
+  await checkGrants(client, row.name);
+}
+
+/** A grant by a login that does not own the database is a warning to the server, and no grant. */
+async function checkGrants(client: Client, database: string): Promise<void> {
+  const { rows } = await client.query<{ is_granted: boolean }>(
+    `select bool_and(has_database_privilege(name, current_database(), 'connect'))
+            and has_database_privilege('stoa_migration', current_database(), 'create') as is_granted
+     from unnest($1::text[]) as name`,
+    [[...roleNames]],
+  );
+  if (rows[0]?.is_granted === true) return;
+  throw new AppError(
+    'invalid_configuration',
+    `The login could not grant rights in the database ${database}. It must own the database, or be a superuser.`,
+  );
 }
 
 /** Creates the database where it is missing; the login needs CREATEDB or to be a superuser. */
@@ -185,7 +211,12 @@ export async function createDatabase(adminUrl: string, database: string): Promis
     } catch (error) {
       // 42P04 or a violation of the catalog's unique index: somebody else made it in the meantime.
       if (error instanceof DatabaseError && (error.code === '42P04' || error.code === '23505')) return false;
-      throw error;
+      if (!(error instanceof DatabaseError && error.code === '42501')) throw error;
+      throw new AppError(
+        'invalid_configuration',
+        `The database ${database} does not exist, and this login may not create it.`,
+        { cause: error },
+      );
     }
   });
 }

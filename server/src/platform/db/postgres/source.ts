@@ -8,7 +8,13 @@
 
 import { Pool, type PoolClient, type PoolConfig } from 'pg';
 import { AppError } from '#kernel';
-import type { Door, Session, SessionSource, StatementResult } from '../session.ts';
+import {
+  defaultIdleLimitMs,
+  type Door,
+  type Session,
+  type SessionSource,
+  type StatementResult,
+} from '../session.ts';
 import { databaseUnavailable, deadlineExceeded, translateSqlError } from '../sql-error.ts';
 import type { PostgresSettings } from '../types.ts';
 import { parserOf, type ValueParser } from '../value-codec.ts';
@@ -150,11 +156,13 @@ async function connectWithin(
 
 class PooledSource implements SessionSource {
   readonly adapter = 'postgres';
+  readonly idleLimitMs: number;
   readonly #pools: ReadonlyMap<Door, Pool>;
   #closing: Promise<void> | null = null;
 
   constructor(settings: PostgresSettings) {
     const { urls, pools } = settings;
+    this.idleLimitMs = settings.idleLimitMs ?? defaultIdleLimitMs;
     const base: PoolConfig = {
       application_name: settings.applicationName ?? 'stoa',
       connectionTimeoutMillis: connectDeadlineMs,
