@@ -48,7 +48,7 @@ export function createGateway(deps: GatewayDeps, settings: GatewaySettings): Gat
   const journal = createJournal(deps, settings.journal);
   const partitions = createPartitionKeeper(deps, settings.retention);
   const settlement = createSettlement({ ...deps, journal, partitions }, settings.settlement);
-  const chat = createChatPath({ ...deps, random: () => deps.random(), journal });
+  const chat = createChatPath({ ...deps, journal });
   return {
     routes: [
       ...chat.routes,

@@ -25,8 +25,8 @@ export interface ChatPathDeps {
   readonly quotas: QuotasApi;
   readonly decider: Decider;
   readonly journal: Journal;
-  /** 0 (included) to 1 (excluded); for the jitter of retries. */
-  random(): number;
+  /** 0 (included) to 1 (excluded), for the jitter of retries; default Math.random. */
+  readonly random?: () => number;
 }
 
 export interface ChatPath {
@@ -45,7 +45,7 @@ export function createChatPath(deps: ChatPathDeps): ChatPath {
   const running = new RunningRequests();
   const runtime: Runtime = {
     ...deps,
-    random: () => deps.random(),
+    random: deps.random ?? Math.random,
     metrics: gatewayMetrics(deps.metrics, circuits, () => running.size),
     circuits,
     sweep,

@@ -1,5 +1,4 @@
 import { AppError } from '#kernel';
-import type { Target } from '#models';
 
 /** Silence after which a waiting stream gets a comment: early enough to come before 15 s, whatever the sweep adds. */
 export const commentAfterMs = 10_000;
@@ -12,27 +11,6 @@ export const upstreamLingerMs = 1_000;
 
 export const timeoutHeader = 'x-stoa-timeout-ms';
 export const maximumTimeoutMs = 600_000;
-
-/** Where an attempt stands, in monotonic milliseconds. */
-export interface AttemptProgress {
-  readonly startedMs: number;
-  /** Null before the first frame, and for an answer in one piece. */
-  readonly firstFrameMs: number | null;
-  readonly lastFrameMs: number;
-  readonly isStream: boolean;
-  /** Whether the provider waits for us, because the client is slow: then its silence is not its fault. */
-  readonly isPaused: boolean;
-}
-
-/** Whether one of the target's own deadlines has passed. */
-export function isPastDeadline(target: Target, progress: AttemptProgress, nowMs: number): boolean {
-  const { wholeMs, firstFrameMs, betweenFramesMs } = target.deadlines;
-  const elapsedMs = nowMs - progress.startedMs;
-  if (elapsedMs >= wholeMs) return true;
-  if (!progress.isStream) return false;
-  if (progress.firstFrameMs === null) return elapsedMs >= firstFrameMs;
-  return !progress.isPaused && nowMs - progress.lastFrameMs >= betweenFramesMs;
-}
 
 /**
  * The time that the caller gives us; infinite without a header. It shortens every deadline of the request, and so the

@@ -293,7 +293,7 @@ export class Exchange implements Swept, WholeAttemptOwner, StreamAttemptOwner, D
     const error = hasDelivered ? interruptionError(fault) : errorOfFault(fault, false);
     this.#conclude(attempt, fault, error);
     if (hasDelivered) {
-      this.#endWithError('failed', error, this.#deliveredUsage());
+      this.#endWithError(error, this.#deliveredUsage());
       return;
     }
     this.#attempt = null;
@@ -308,9 +308,8 @@ export class Exchange implements Swept, WholeAttemptOwner, StreamAttemptOwner, D
     this.#runtime.metrics.attemptEnded(attempt.ports.target.provider.id, fault?.kind ?? null);
   }
 
-  /** A request that got no answer: refused before any call, failed after one. */
   #fail(error: AppError): void {
-    this.#endWithError(this.#account.attempts.length === 0 ? 'refused' : 'failed', error, noUsage);
+    this.#endWithError(error, noUsage);
   }
 
   /** Ends a running request from outside: a revoked key, a drain, a fault of our own. */
@@ -318,7 +317,7 @@ export class Exchange implements Swept, WholeAttemptOwner, StreamAttemptOwner, D
     if (this.#isOver) return;
     const usage = this.#deliveredUsage();
     this.#abandonAttempt(error);
-    this.#endWithError(this.#account.attempts.length === 0 ? 'refused' : 'failed', error, usage);
+    this.#endWithError(error, usage);
   }
 
   #onClientGone(): void {
@@ -344,8 +343,10 @@ export class Exchange implements Swept, WholeAttemptOwner, StreamAttemptOwner, D
     this.#conclude(attempt, providerFault('cancelled', error.code), error, false);
   }
 
-  #endWithError(outcome: Outcome, error: AppError, usage: Usage): void {
+  /** Of a request that got no whole answer: refused before any call, failed after one. */
+  #endWithError(error: AppError, usage: Usage): void {
     const raw = this.#raw;
+    const outcome = this.#account.attempts.length === 0 ? 'refused' : 'failed';
     this.#end(outcome, error, usage, this.#calledTarget, () => {
       if (this.#client?.isHeadSent) this.#client.endWithError(error);
       else raw?.fail(error);
@@ -421,14 +422,7 @@ export class Exchange implements Swept, WholeAttemptOwner, StreamAttemptOwner, D
   }
 
   #watchAttempt(attempt: WholeAttempt | StreamAttempt, nowMs: number): void {
-    const progress = {
-      startedMs: attempt.ports.startedMs,
-      firstFrameMs: attempt.firstTokenMs,
-      lastFrameMs: attempt.lastFrameMs,
-      isStream: this.#client !== null,
-      isPaused: this.isBlocked,
-    };
-    if (!isPastDeadline(attempt.ports.target, progress, nowMs)) return;
+    if (!attempt.isPastDeadline(nowMs, this.isBlocked)) return;
     attempt.silence();
     attempt.cancel();
     const fault = providerFault('timeout', 'no answer before the deadline');

@@ -26,7 +26,7 @@ export interface Runtime {
   readonly circuits: Circuits;
   readonly sweep: Sweep;
   /** 0 (included) to 1 (excluded). */
-  random(): number;
+  readonly random: () => number;
   readonly running: RunningRequests;
   /** True once no new request is taken. */
   isDraining: boolean;

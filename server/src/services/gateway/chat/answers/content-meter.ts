@@ -5,7 +5,7 @@
  * The frames of a stream are alike up to their text (same id, same model), so the text mostly starts at the same offset:
  * it is looked for there first, which costs a dozen comparisons instead of a search. Escapes count as written.
  */
-const textKeys = ['"content":', '"arguments":', '"reasoning_content":', '"reasoning":'].map((key) =>
+const textKeys = ['content":', 'arguments":', 'reasoning_content":', 'reasoning":'].map((key) =>
   Buffer.from(key),
 );
 
@@ -24,14 +24,16 @@ export class ContentMeter {
       this.bytes += textBytes(buffer, start + this.#offset + this.#key.length, end);
       return;
     }
+    // A view, so that a search for what is not there ends with the frame.
+    const frame = buffer.subarray(start, end);
     for (const key of textKeys) {
-      const at = buffer.indexOf(key, start);
-      if (at === -1 || at >= end) continue;
-      const found = textBytes(buffer, at + key.length, end);
+      const at = frame.indexOf(key);
+      if (at === -1) continue;
+      const found = textBytes(frame, at + key.length, frame.length);
       if (found === 0) continue;
       this.bytes += found;
       this.#key = key;
-      this.#offset = at - start;
+      this.#offset = at;
       return;
     }
   }

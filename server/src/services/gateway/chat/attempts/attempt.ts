@@ -43,6 +43,14 @@ export abstract class Attempt implements AnswerSink {
   /** The provider's media type of the answer, lower case; empty before the head. */
   protected contentType = '';
 
+  /**
+   * Whether one of the target's deadlines has passed.
+   * @param _isPaused whether the provider waits for us, because the client is slow
+   */
+  isPastDeadline(nowMs: number, _isPaused: boolean): boolean {
+    return nowMs - this.ports.startedMs >= this.ports.target.deadlines.wholeMs;
+  }
+
   start(provider: ModelProvider, call: ModelCall): void {
     this.#exchange = provider.call(call, this);
   }

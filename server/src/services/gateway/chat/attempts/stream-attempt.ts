@@ -33,6 +33,14 @@ export class StreamAttempt extends Attempt {
     this.#owner = owner;
   }
 
+  /** A provider that waits for us is not silent by its own fault. */
+  override isPastDeadline(nowMs: number, isPaused: boolean): boolean {
+    if (super.isPastDeadline(nowMs, isPaused)) return true;
+    const { firstFrameMs, betweenFramesMs } = this.ports.target.deadlines;
+    if (this.firstTokenMs === null) return nowMs - this.ports.startedMs >= firstFrameMs;
+    return !isPaused && nowMs - this.lastFrameMs >= betweenFramesMs;
+  }
+
   onData(chunk: Buffer): boolean {
     if (this.#isOver) return true;
     this.#chunks.push(chunk);

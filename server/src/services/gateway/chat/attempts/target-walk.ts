@@ -42,7 +42,7 @@ const longestPauseMs = 2_000;
 export interface WalkPorts {
   readonly circuits: Circuits;
   /** 0 (included) to 1 (excluded). */
-  random(): number;
+  readonly random: () => number;
 }
 
 export class TargetWalk {
