@@ -1,4 +1,5 @@
 import { createHash } from 'node:crypto';
+import { defaultMaxConcurrency } from '@stoa/contracts';
 import type { Logger, Sealer } from '#kernel';
 import type { ProviderConnection, Target } from '#models';
 import type { UsableProvider } from './catalog.ts';
@@ -9,6 +10,8 @@ export interface OpenAiSettings {
   /** With its `/v1`; a trailing slash is dropped. */
   readonly baseUrl: string;
   readonly apiKey: string | null;
+  /** Simultaneous calls of one process to it; default 1,000. */
+  readonly maxConcurrency?: number;
 }
 
 /** Names that the process itself gives to providers; no entry of the API or the file can bear them. */
@@ -18,8 +21,6 @@ export const reservedProviderNames: ReadonlySet<string> = new Set([
   'extractive',
   'scripted',
 ]);
-
-const settingsConcurrency = 1000;
 
 /** The additional data under which a secret of a provider is sealed: it opens in its own row and column only. */
 export function sealPlace(column: 'credential' | 'headers', providerId: string): string {
@@ -45,7 +46,7 @@ export function settingsProvider(settings: OpenAiSettings): UsableProvider {
       credential: settings.apiKey,
       headers: {},
       credentialId: derivedUuid('provider settings'),
-      maxConcurrency: settingsConcurrency,
+      maxConcurrency: settings.maxConcurrency ?? defaultMaxConcurrency,
     },
   };
 }
@@ -59,7 +60,7 @@ export function engineConnection(kind: 'extractive' | 'scripted'): ProviderConne
     credential: null,
     headers: {},
     credentialId: derivedUuid(`provider ${kind}`),
-    maxConcurrency: settingsConcurrency,
+    maxConcurrency: defaultMaxConcurrency,
   };
 }
 

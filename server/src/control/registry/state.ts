@@ -79,7 +79,6 @@ export function createRegistryState(deps: RegistryStateDeps, settings: RegistryS
     rebuild();
   };
 
-  discovery.follow(usable);
   return {
     discovery,
     catalog: () => catalog,

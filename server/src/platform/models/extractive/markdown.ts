@@ -29,6 +29,10 @@ interface Block {
 }
 
 const maximumSentenceLength = 600;
+/** What is longer is no prose; with the bounds in the patterns below, hostile files take linear time. */
+const maximumLineLength = 10_000;
+const maximumBlockLength = 20_000;
+const maximumHeadingLength = 300;
 const minimumWords = 4;
 
 /** All sentences of a Markdown text in order of appearance. */
@@ -54,7 +58,7 @@ function linesOf(text: string): Line[] {
 }
 
 const fence = /^ {0,3}(?:> ?)*(?:[-*+] +|\d+[.)] +)?\s*(`{3,}|~{3,})/;
-const heading = /^ {0,3}(#{1,6})\s+(.*?)\s*#*\s*$/;
+const heading = /^ {0,3}(#{1,6})\s+(\S.*)$/;
 const rule = /^ {0,3}([-*_=])(?:\s*\1){2,}\s*$/;
 const item = /^(\s*(?:>\s?)*)([-*+]|\d{1,9}[.)])(\s+)(\[[ xX]\]\s+)?/;
 const prefix = /^\s*(?:>\s?)*\s*/;
@@ -77,6 +81,11 @@ function blocksOf(text: string): Block[] {
     const isBlank = line.text.trim() === '';
     if (isHtml) {
       isHtml = !isBlank;
+      wasBlank = isBlank;
+      continue;
+    }
+    if (line.text.length > maximumLineLength) {
+      current = null;
       continue;
     }
     if (fenceMark !== undefined || isBlank || tableRow.test(line.text) || rule.test(line.text)) {
@@ -121,7 +130,12 @@ function withoutFrontMatter(lines: Line[]): Line[] {
 function setHeading(path: string[], level: number, name: string): void {
   path.length = Math.min(path.length, level - 1);
   while (path.length < level - 1) path.push('');
-  path.push(name);
+  path.push(
+    name
+      .slice(0, maximumHeadingLength)
+      .replace(/\s#+\s*$/, '')
+      .trim(),
+  );
 }
 
 /** A paragraph with `===` or `---` beneath it was a heading all along. */
@@ -141,26 +155,29 @@ function addPiece(block: Block, line: Line, skip: number): void {
 
 const abbreviation =
   /(?:\b(?:e\.g|i\.e|etc|vs|cf|approx|no|nos|fig|sec|mr|mrs|dr|st|a\.m|p\.m|U\.S)|\b[A-Z])\.$/i;
+const longestAbbreviation = 12;
+const sentenceEnd = /[.!?]{1,5}["'”’)\]*_]{0,10}(?=\s|$)/g;
+const sentenceStart = /^[>\s]*[\p{Lu}\p{N}"'“‘([*_`]/u;
 
 /**
  * Cuts a block at `.`, `!` or `?` (with closing quotes, brackets and emphasis behind it) where white space and the
- * beginning of a sentence follow; never inside `code` or a link's address. Fragments of fewer than four words, and
- * what only introduces a list or is over-long, are left out: they don't read well alone.
+ * beginning of a sentence follow; never inside `code` or a link. Fragments of fewer than four words, and what only
+ * introduces a list or is over-long, are left out: they don't read well alone.
  */
 function cutBlock(text: string, block: Block): [number, number][] {
   const first = block.pieces[0];
   const last = block.pieces.at(-1);
-  if (!first || !last) return [];
+  if (!first || !last || last.end - first.start > maximumBlockLength) return [];
   const source = text.slice(first.start, last.end);
   const shut = withClosedSpans(source);
   const spans: [number, number][] = [];
   let from = 0;
-  for (const match of shut.matchAll(/[.!?]+(?:["'”’)\]]|\*{1,2}|_{1,2})*(?=\s|$)/g)) {
+  for (const match of shut.matchAll(sentenceEnd)) {
     const to = match.index + match[0].length;
-    const rest = shut.slice(to).trimStart();
-    const isLast = rest === '';
-    if (!isLast && !/^(?:[>\s]*)[\p{Lu}\p{N}"'“‘([*_`]/u.test(rest)) continue;
-    if (!isLast && abbreviation.test(shut.slice(from, match.index + 1))) continue;
+    const isLast = to === shut.length;
+    if (!isLast && !sentenceStart.test(shut.slice(to, to + 100))) continue;
+    const before = shut.slice(Math.max(from, match.index - longestAbbreviation), match.index + 1);
+    if (!isLast && abbreviation.test(before)) continue;
     spans.push([from, to]);
     from = to;
   }
@@ -168,12 +185,13 @@ function cutBlock(text: string, block: Block): [number, number][] {
   return spans.flatMap(([start, end]) => asSentence(source, start, end, first.start));
 }
 
-/** The text with the inside of inline code and of link addresses blanked out, offsets unchanged. */
+/** The text with inline code, links and addresses blanked out, offsets unchanged. */
 function withClosedSpans(source: string): string {
+  const blank = (found: string): string => '`'.repeat(found.length);
   return source
-    .replace(/(`+)(?!`)[\s\S]*?[^`]\1(?!`)/g, (code) => '`'.repeat(code.length))
-    .replace(/\]\([^)]*\)/g, (link) => `]${'`'.repeat(link.length - 1)}`)
-    .replace(/<https?:[^>\s]*>/g, (address) => '`'.repeat(address.length));
+    .replace(/(?<!`)(`{1,3})(?!`)[^`]{1,500}\1(?!`)/g, blank)
+    .replace(/\[[^[\]]{0,300}\]\([^()\n]{0,500}\)/g, blank)
+    .replace(/<https?:[^<>\s]{0,500}>/g, blank);
 }
 
 function asSentence(source: string, start: number, end: number, offset: number): [number, number][] {
