@@ -1,4 +1,4 @@
-import type { Database, MigrationSet } from '#db';
+import type { Database } from '#db';
 import type { Route } from '#http';
 import type { HealthPart, Lifecycle } from '#kernel';
 import type { TimerTask } from '#jobs';
@@ -6,15 +6,20 @@ import { type ChatPathDeps, createChatPath } from './chat/chat-path.ts';
 import { createJournal, type JournalSettings } from './journal.ts';
 import { recoverJournals } from './recovery.ts';
 import { createRequestsRoutes } from './requests.ts';
-import { createPartitionKeeper, gatewayMigrations, type RetentionSettings } from './retention.ts';
+import { createPartitionKeeper, type RetentionSettings } from './retention.ts';
 import { createSettlement, type SettlementSettings } from './settlement.ts';
 import { createUsageRoutes } from './usage.ts';
 
-export { gatewayMigrations } from './retention.ts';
 export type { JournalSettings } from './journal.ts';
 export type { RetentionSettings } from './retention.ts';
 export type { SettlementSettings } from './settlement.ts';
 export type * from './types.ts';
+
+/** The tables of requests and usage; after those of `platform/events`, whose log settlement writes, too. */
+export const gatewayMigrations: MigrationSet = {
+  module: 'services/gateway',
+  directory: new URL('./migrations/', import.meta.url),
+};
 
 export interface GatewayDeps extends Omit<ChatPathDeps, 'journal'> {
   readonly db: Database;
@@ -40,7 +45,6 @@ export interface GatewayModule {
   readonly health: readonly HealthPart[];
   /** Work by the clock, for whichever process runs such tasks. */
   readonly tasks: readonly TimerTask[];
-  readonly migrations: MigrationSet;
 }
 
 /** The gateway: chats and embeddings, their journal and settlement, their explanations and sums. See README.md. */
@@ -75,6 +79,5 @@ export function createGateway(deps: GatewayDeps, settings: GatewaySettings): Gat
     drain: (deadlineMs) => chat.drain(deadlineMs),
     health: [chat.health, { name: 'settlement', isHealthy: () => settlement.isHealthy() }],
     tasks: [partitions.task],
-    migrations: gatewayMigrations,
   };
 }

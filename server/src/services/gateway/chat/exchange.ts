@@ -17,13 +17,7 @@ import { type CallStep, type Step, TargetWalk } from './attempts/target-walk.ts'
 import { WholeAttempt, type WholeAttemptOwner } from './attempts/whole-attempt.ts';
 import { findCandidates } from './candidates.ts';
 import { isoTime } from './completed-record.ts';
-import {
-  callerTimeoutError,
-  commentAfterMs,
-  isPastDeadline,
-  queueWaitMs,
-  slowReaderMs,
-} from './deadlines.ts';
+import { callerTimeoutError, commentAfterMs, queueWaitMs, slowReaderMs } from './deadlines.ts';
 import { logFault } from './fault-log.ts';
 import { estimateTokens } from './intake/input-bounds.ts';
 import { bodyFor, type Intake } from './intake/intake.ts';
