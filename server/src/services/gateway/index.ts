@@ -15,12 +15,6 @@ export type { RetentionSettings } from './retention.ts';
 export type { SettlementSettings } from './settlement.ts';
 export type * from './types.ts';
 
-/** The tables of requests and usage; after those of `platform/events`, whose log settlement writes, too. */
-export const gatewayMigrations: MigrationSet = {
-  module: 'services/gateway',
-  directory: new URL('./migrations/', import.meta.url),
-};
-
 export interface GatewayDeps extends Omit<ChatPathDeps, 'journal'> {
   readonly db: Database;
 }
