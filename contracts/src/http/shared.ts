@@ -8,7 +8,7 @@ export function typeId(prefix: string): z.ZodString {
   return z.string().regex(new RegExp(`^${prefix}_[0-7][0-9a-hjkmnp-tv-z]{25}$`), `must be an id of the form ${prefix}_...`);
 }
 
-/** Text that every store takes and gives back byte for byte: no NUL, no lone surrogate. Length in UTF-16 units. */
+/** Text that every store takes and gives back byte for byte: no NUL, no lone surrogate. Length in code points. */
 export function storableText(options: { min?: number; max: number }): z.ZodString {
   return z
     .string()
