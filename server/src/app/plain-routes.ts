@@ -5,7 +5,7 @@ import type { Readiness } from './readiness.ts';
 
 export interface PlainRouteDeps {
   readonly readiness: Readiness;
-  readonly openapi: unknown;
+  openapi(): unknown;
   renderMetrics(): Promise<{ readonly contentType: string; readonly content: string }>;
 }
 
@@ -19,7 +19,7 @@ export function plainRoutes(deps: PlainRouteDeps): { readonly public: Route[]; r
         if (refusal) throw refusal;
         return { status: 200, body: { status: 'ready', degraded: deps.readiness.degraded() } };
       }),
-      openRoute(getOpenapi, async () => ({ status: 200, body: deps.openapi })),
+      openRoute(getOpenapi, async () => ({ status: 200, body: deps.openapi() })),
     ],
     admin: [openRoute(getMetrics, async () => ({ status: 200, text: await deps.renderMetrics() }))],
   };

@@ -1,0 +1,103 @@
+import { parseArgs } from 'node:util';
+import { join } from 'node:path';
+import { AppError } from '#kernel';
+import { printBanner } from './banner.ts';
+import { configurationExitCode, loadSettings, type LoadedSettings, processEnvironment } from './config.ts';
+import { printConfig } from './config-print.ts';
+import { databaseCommand } from './database-commands.ts';
+import { resolveRoles } from './roles.ts';
+import { serve } from './serve.ts';
+
+/** The repository's root: `.stoa` and `stoa.yaml` lie here by default. */
+export const rootDirectory = join(import.meta.dirname, '..', '..', '..');
+
+const help = `Stoa: the AI platform that one operator runs for many tenants.
+
+  up                          run every role in this process (what npm start does)
+  serve <role>...             run chosen roles: gateway, control, all
+  db setup --admin-url URL    make the database logins and write their URLs to a file
+  db migrate                  bring the schema up to this version
+  db operator-key             make an operator key
+  config print [--origins]    show every setting, secrets redacted
+  config check                report every fault of the configuration, and stop
+
+Settings come from the environment; see docs/reference/config.md.
+Example: STOA_OPENAI_BASE_URL=http://127.0.0.1:11434/v1 stoa up
+`;
+
+/** Runs one command of the server's own. Faults are printed as people read them; the exit code is 78 for configuration. */
+export async function runCommand(args: readonly string[]): Promise<void> {
+  const [command = 'up', ...rest] = args;
+  try {
+    await dispatch(command, rest);
+  } catch (error) {
+    process.exit(report(error));
+  }
+}
+
+async function dispatch(command: string, rest: readonly string[]): Promise<void> {
+  switch (command) {
+    case 'up':
+      return run([], load());
+    case 'serve':
+      return run(rest, load());
+    case 'db':
+      return databaseCommand(rest, load);
+    case 'config':
+      return configCommand(rest);
+    case 'help':
+    case '--help':
+    case '-h':
+      process.stdout.write(help);
+      return undefined;
+    default:
+      throw new AppError('invalid_configuration', `There is no command ${command}.\n\n${help}`);
+  }
+}
+
+function load(): LoadedSettings {
+  return loadSettings(processEnvironment(), { rootDirectory });
+}
+
+function configCommand(args: readonly string[]): void {
+  const { values, positionals } = parseArgs({
+    args: [...args],
+    allowPositionals: true,
+    options: { origins: { type: 'boolean', default: false }, json: { type: 'boolean', default: false } },
+  });
+  const loaded = load();
+  if (positionals[0] === 'check') {
+    for (const warning of loaded.warnings) process.stderr.write(`${warning}\n`);
+    process.stdout.write(values.json ? '{"valid":true}\n' : 'The configuration is valid.\n');
+    return;
+  }
+  if (positionals[0] !== 'print')
+    throw new AppError('invalid_configuration', 'Say `config print` or `config check`.');
+  process.stdout.write(printConfig(loaded, { origins: values.origins, json: values.json }));
+}
+
+async function run(roleNames: readonly string[], loaded: LoadedSettings): Promise<void> {
+  const running = await serve(loaded, resolveRoles(roleNames), rootDirectory);
+  printBanner(running, loaded.settings);
+  const stop = (signal: NodeJS.Signals): void => {
+    running.stop(signal).then(
+      () => process.exit(0),
+      (error: unknown) => process.exit(report(error)),
+    );
+  };
+  // The handlers stay: a repeated signal must not cut the drain short.
+  process.on('SIGTERM', stop);
+  process.on('SIGINT', stop);
+}
+
+/** Prints a fault for a person and returns the exit code. */
+function report(error: unknown): number {
+  if (error instanceof AppError) {
+    process.stderr.write(`stoa: ${error.publicMessage}\n`);
+    if (error.code === 'internal_error' && error.cause instanceof Error)
+      process.stderr.write(`${error.cause.stack ?? ''}\n`);
+    return error.code === 'invalid_configuration' ? configurationExitCode : 1;
+  }
+  process.stderr.write(`stoa: ${error instanceof Error ? (error.stack ?? error.message) : String(error)}\n`);
+  return 1;
+}

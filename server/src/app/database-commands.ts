@@ -1,0 +1,122 @@
+import { randomBytes } from 'node:crypto';
+import { resolve } from 'node:path';
+import { parseArgs } from 'node:util';
+import { createAccess } from '#access';
+import { type Database, lockDataDirectory, setUpRoles, writeUrlsFile } from '#db';
+import { AppError, createSealer, type Logger, systemClock } from '#kernel';
+import { createTelemetry } from '#telemetry';
+import type { LoadedSettings } from './config.ts';
+import { openDataDirectory } from './data-directory.ts';
+import { openConfiguredDatabase } from './database.ts';
+import { migrationSets } from './migrations.ts';
+import { stoaVersion } from './version.ts';
+
+/** `db setup`, `db migrate`, `db operator-key`; each with `--json`. `load` reads the settings, which `setup` does not need. */
+export async function databaseCommand(args: readonly string[], load: () => LoadedSettings): Promise<void> {
+  const { values, positionals } = parseArgs({
+    args: [...args],
+    allowPositionals: true,
+    options: {
+      'admin-url': { type: 'string' },
+      database: { type: 'string' },
+      output: { type: 'string', default: 'database-urls.json' },
+      name: { type: 'string', default: 'operator' },
+      json: { type: 'boolean', default: false },
+    },
+  });
+  const say = (value: object, text: string): void => {
+    process.stdout.write(values.json ? `${JSON.stringify(value)}\n` : `${text}\n`);
+  };
+  switch (positionals[0]) {
+    case 'setup':
+      return setUp(values['admin-url'], values.database, resolve(values.output), say);
+    case 'migrate':
+      return withDatabase(load(), async (db) => {
+        const report = await db.migrate(migrationSets);
+        const names = report.applied.map(
+          (one) => `${one.module} ${String(one.number).padStart(4, '0')}-${one.name}`,
+        );
+        say(
+          { applied: names },
+          names.length === 0 ? 'The schema is current.' : `Applied:\n  ${names.join('\n  ')}`,
+        );
+      });
+    case 'operator-key':
+      return withDatabase(load(), async (db) => {
+        const key = await createOperatorKey(db, values.name);
+        say({ operator_key: key }, `${key}\nThis key is shown once; it is stored as a hash only.`);
+      });
+    default:
+      throw new AppError(
+        'invalid_configuration',
+        'Say `db setup --admin-url URL [--database NAME] [--output FILE]`, `db migrate` or `db operator-key [--name NAME]`.',
+      );
+  }
+}
+
+async function setUp(
+  adminUrl: string | undefined,
+  database: string | undefined,
+  output: string,
+  say: (value: object, text: string) => void,
+): Promise<void> {
+  if (adminUrl === undefined) {
+    throw new AppError(
+      'invalid_configuration',
+      'Give a login that may create roles: db setup --admin-url postgres://admin@db.example:5432/stoa',
+    );
+  }
+  const { urls, notices } = await setUpRoles(adminUrl, database === undefined ? {} : { database });
+  await writeUrlsFile(output, urls);
+  for (const notice of notices) process.stderr.write(`${notice}\n`);
+  say(
+    { file: output, notices },
+    `The logins' URLs are in ${output} (readable by you only). Next: db migrate.`,
+  );
+}
+
+async function withDatabase(loaded: LoadedSettings, use: (db: Database) => Promise<void>): Promise<void> {
+  const directory = openDataDirectory(loaded.settings.dataDir);
+  const lock = loaded.settings.databaseUrl === null ? lockDataDirectory(directory.path) : null;
+  const db = await openConfiguredDatabase(loaded.settings, directory, plainLogger);
+  try {
+    await use(db);
+  } finally {
+    await db.close();
+    lock?.release();
+  }
+}
+
+/** Making a key seals nothing, so a sealer of the moment will do. */
+async function createOperatorKey(db: Database, name: string): Promise<string> {
+  const telemetry = await createTelemetry({
+    logLevel: 'silent',
+    serviceName: 'stoa',
+    serviceVersion: stoaVersion,
+    tracing: null,
+  });
+  const sealer = createSealer(randomBytes(32));
+  const access = createAccess({
+    db,
+    clock: systemClock,
+    logger: plainLogger,
+    metrics: telemetry.metrics,
+    sealer,
+  });
+  const { key } = await access.api.createOperatorKey({ operator: 'system:command' }, { name });
+  await telemetry.stop();
+  return key;
+}
+
+const say = (_fields: object, message: string): void => {
+  process.stderr.write(`${message}\n`);
+};
+
+/** Commands speak to a person: what matters goes to standard error as a sentence. */
+const plainLogger: Logger = {
+  debug: () => undefined,
+  info: () => undefined,
+  warn: say,
+  error: say,
+  child: () => plainLogger,
+};

@@ -1,0 +1,135 @@
+import type { Settings } from '@stoa/contracts';
+import { type DataDirectoryLock, lockDataDirectory } from '#db';
+import type { Logger } from '#kernel';
+import { createTelemetry, type Telemetry } from '#telemetry';
+import { type Composition, compose } from './compose.ts';
+import { isTracingConfigured, type LoadedSettings, processEnvironment } from './config.ts';
+import { type DataDirectory, openDataDirectory } from './data-directory.ts';
+import { openConfiguredDatabase, prepareSchema } from './database.ts';
+import { type FirstStartResult, prepareCredentials } from './first-start.ts';
+import { createListeners, type Listeners } from './listeners.ts';
+import { openapiDocument } from './openapi.ts';
+import { plainRoutes } from './plain-routes.ts';
+import { createReadiness, type Readiness } from './readiness.ts';
+import type { RoleSet } from './roles.ts';
+import { stoaVersion } from './version.ts';
+
+/**
+ * The life of a process. Start: lock, database, schema, modules, listeners (answering 503 `starting`), recovery and
+ * snapshots, then ready. Stop, once, whatever signal comes again: unready, the drain delay, no new connections, running
+ * answers finish or end in band, the journal is shipped, everything closes in reverse order.
+ */
+export interface RunningProcess {
+  readonly addresses: { readonly baseUrl: string; readonly adminUrl: string };
+  /** Development only: the keys of the data directory. */
+  readonly firstStart: FirstStartResult | null;
+  /** What answers `auto`, for people. */
+  readonly autoAnswer: () => string;
+  /** Drains and closes. A second call gets the first one's promise. */
+  stop(reason: string): Promise<void>;
+}
+
+interface Parts {
+  readonly settings: Settings;
+  readonly lock: DataDirectoryLock;
+  readonly telemetry: Telemetry;
+  readonly readiness: Readiness;
+  readonly composition: Composition;
+  readonly listeners: Listeners;
+  readonly logger: Logger;
+}
+
+export async function serve(
+  loaded: LoadedSettings,
+  roles: RoleSet,
+  rootDirectory: string,
+): Promise<RunningProcess> {
+  const { settings } = loaded;
+  const directory = openDataDirectory(settings.dataDir);
+  const lock = lockDataDirectory(directory.path);
+  try {
+    const telemetry = await createTelemetry({
+      logLevel: settings.logLevel,
+      serviceName: `stoa-${roles.names.join('-')}`,
+      serviceVersion: stoaVersion,
+      tracing: isTracingConfigured(processEnvironment()) ? {} : null,
+    });
+    const { logger } = telemetry;
+    for (const warning of loaded.warnings) logger.warn({}, warning);
+    const db = await openConfiguredDatabase(settings, directory, logger);
+    const schema = await prepareSchema(db, settings, logger);
+    const readiness = createReadiness();
+    const composition = await compose({ settings, directory, db, telemetry, roles, rootDirectory });
+    readiness.parts.push(...composition.health);
+    const plain = plainRoutes({
+      readiness,
+      openapi: openapiDocument,
+      renderMetrics: async () => ({
+        contentType: telemetry.metricsContentType,
+        content: await telemetry.renderMetrics(),
+      }),
+    });
+    const listeners = createListeners({
+      ...composition,
+      publicRoutes: [...plain.public, ...composition.publicRoutes],
+      adminRoutes: [...plain.admin, ...composition.adminRoutes],
+      settings,
+      logger,
+      readiness,
+      metrics: telemetry.metrics,
+    });
+    const parts: Parts = { settings, lock, telemetry, readiness, composition, listeners, logger };
+    const addresses = await listeners.listen();
+    for (const part of composition.lifecycles) await part.start();
+    const firstStart = await firstStartOf(parts, directory, addresses);
+    readiness.phase = schema === 'ahead' ? 'schema_ahead' : 'ready';
+    logger.info({ ...addresses, roles: roles.names, database: db.adapter }, 'ready');
+    let stopping: Promise<void> | null = null;
+    return {
+      addresses,
+      firstStart,
+      autoAnswer: () => composition.describeAuto(),
+      stop: (reason) => (stopping ??= drain(parts, reason)),
+    };
+  } catch (error) {
+    lock.release();
+    throw error;
+  }
+}
+
+async function firstStartOf(
+  { settings, composition, logger }: Parts,
+  directory: DataDirectory,
+  addresses: { baseUrl: string; adminUrl: string },
+): Promise<FirstStartResult | null> {
+  if (settings.profile === 'production') return null;
+  return prepareCredentials(composition.firstStart, directory, addresses, {
+    wantsDemoTenant: settings.demoTenant,
+    logger,
+  });
+}
+
+async function drain(
+  { settings, lock, telemetry, readiness, composition, listeners, logger }: Parts,
+  reason: string,
+): Promise<void> {
+  logger.info({ reason }, 'draining');
+  readiness.phase = 'draining';
+  await pause(settings.drainDelayMs);
+  const closed = listeners.drain();
+  await composition.gateway.drain(settings.drainDeadlineMs);
+  const cut = setTimeout(() => listeners.destroy(), 1_000);
+  await closed;
+  clearTimeout(cut);
+  for (const part of composition.lifecycles.toReversed()) {
+    await part.stop().catch((error: unknown) => logger.error({ err: error }, 'a part did not stop cleanly'));
+  }
+  await composition.close();
+  logger.info({ reason }, 'stopped');
+  await telemetry.stop();
+  lock.release();
+}
+
+function pause(ms: number): Promise<void> {
+  return new Promise((resolve) => setTimeout(resolve, ms));
+}
