@@ -36,6 +36,7 @@ export const upstreamModes = [
   'leaky',
   'stalled-error',
   'endless-error',
+  'cut-error',
   '400',
   '401',
   '403',
@@ -306,6 +307,10 @@ const behaviours: Record<string, (exchange: Exchange) => void> = {
   'endless-error': (exchange) => {
     exchange.response.writeHead(500, { 'content-type': 'text/plain' });
     writeWithoutEnd(exchange, 'e'.repeat(16 * 1024));
+  },
+  'cut-error': ({ response }) => {
+    response.writeHead(500, { 'content-type': 'application/json', 'content-length': '500' });
+    response.write('{"error":', () => response.destroy());
   },
   '400': (exchange) =>
     sendJson(exchange, 400, openAiError("Invalid 'temperature': above 2", 'invalid_value', 'temperature')),

@@ -223,6 +223,7 @@ test('faults are told apart: unreachable, cut, unreadable, too large, invalid', 
   await using opened = await open((request, response) => {
     if (request.url === '/big') response.end('x'.repeat(2_000));
     else if (request.url === '/head') response.writeHead(200, { 'x-a': 'a'.repeat(70_000) }).end();
+    else if (request.url === '/long-head') response.writeHead(200, { 'x-a': 'a'.repeat(60_000) }).end();
     else if (request.url === '/reset') request.socket.resetAndDestroy();
     else if (request.url === '/short') {
       response.writeHead(200, { 'content-length': '100' });
@@ -239,6 +240,7 @@ test('faults are told apart: unreachable, cut, unreadable, too large, invalid', 
   equal(await kindOf({ path: '/big', maxBodyBytes: 1_000 }), 'too_large');
   equal(await kindOf({ path: '/big', maxBodyBytes: 2_000 }), undefined);
   equal(await kindOf({ path: '/head' }), 'unreadable');
+  equal(await kindOf({ path: '/long-head' }), undefined);
   equal(await kindOf({ path: '/reset' }), 'unreachable');
   equal(await kindOf({ path: '/short' }), 'cut');
   equal(await kindOf({ path: '/chunked' }), 'cut');

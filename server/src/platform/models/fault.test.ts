@@ -52,6 +52,7 @@ test('the wait is read from seconds, milliseconds, dates and the resets of spent
     12_000,
   );
   equal(wait({ 'retry-after': '2' }, 503), 2_000);
+  equal(wait({ 'x-ratelimit-remaining-requests': '0', 'x-ratelimit-reset-requests': '6m0s' }, 503), null);
   equal(wait({ 'retry-after': '2' }, 400), null);
 });
 

@@ -86,6 +86,8 @@ function isJson(contentType: string): boolean {
 export interface HttpCallPorts {
   readonly outbound: OutboundClient;
   readonly clock: Clock;
+  /** Milliseconds for the body of an error status; what was read by then is judged. Default 5,000. */
+  readonly refusalDeadlineMs?: number;
 }
 
 /** The base of a protocol's call. A subclass handles the bytes of a good answer and may end the call by `fail`. */
@@ -149,7 +151,10 @@ export abstract class HttpCall implements OutboundListener, ModelExchange {
     this.#status = status;
     if (status < 200 || status > 299) {
       this.#refusal = { status, headers, chunks: [], bytes: 0 };
-      this.#refusalTimer = setTimeout(() => this.#endRefusal(), REFUSAL_DEADLINE_MS);
+      this.#refusalTimer = setTimeout(
+        () => this.#endRefusal(),
+        this.#ports.refusalDeadlineMs ?? REFUSAL_DEADLINE_MS,
+      );
       return;
     }
     const contentType = contentTypeOf(headers);

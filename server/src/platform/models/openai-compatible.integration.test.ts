@@ -21,7 +21,7 @@ import type { ProviderFault } from './types.ts';
 async function open(options: Parameters<typeof createMisbehavingUpstream>[0] = {}) {
   const upstream = await createMisbehavingUpstream(options);
   const outbound = createOutboundClient();
-  const provider = openAiCompatible({ outbound, clock: systemClock });
+  const provider = openAiCompatible({ outbound, clock: systemClock, refusalDeadlineMs: 200 });
   const connection = {
     kind: 'openai-compatible',
     baseUrl: upstream.url,
@@ -95,6 +95,7 @@ const faults: readonly (readonly [
   ['502', true, 'status', 502],
   ['503', false, 'status', 503],
   ['endless-error', false, 'status', 500],
+  ['cut-error', false, 'status', 500],
   ['stalled-error', false, 'status', 500],
 ];
 
@@ -133,6 +134,16 @@ test('a rejection keeps code, parameter and a message for people', async () => {
   equal((await rejectionOf('413'))?.message, 'The provider rejected the request.');
   equal((await rejectionOf('422'))?.message, 'The provider rejected the request.');
   match((await rejectionOf('leaky'))?.message ?? '', /^bad: \[address\] and \[path\] and \[key\]$/);
+});
+
+test('of an error without end only 64 KiB are read', async () => {
+  await using opened = await open();
+  const answer = recordAnswer(opened.provider, opened.call('endless-error', false));
+  await answer.ended;
+  equal(answer.fault?.kind, 'status');
+  await until(() => opened.upstream.requests[0]?.isAborted === true, 'the upstream to be hung up on');
+  // What the sockets of both sides hold beyond what was read.
+  ok((opened.upstream.requests[0]?.bytesWritten ?? 0) < 16 * 1024 * 1024);
 });
 
 test('throttling carries the wait that the provider asks for', async () => {

@@ -110,9 +110,10 @@ test('a frame over the cap ends the scan, complete or not, and one just under it
   const complete = scan([Buffer.concat([frame(101), Buffer.from('\n\ndata: {}\n\n')])], { cap: 100 });
   equal(complete.isFine, false);
   equal(complete.frames.length, 0);
-  const unfinished = scan([frame(60), frame(60), Buffer.from('\n\n')], { cap: 100 });
+  const unfinished = scan([frame(60), frame(60)], { cap: 100 });
   equal(unfinished.isFine, false);
   equal(unfinished.frames.length, 0);
+  equal(scan([frame(60), frame(60), Buffer.from('\n\n')], { cap: 100 }).frames.length, 0);
   equal(MAX_FRAME_BYTES, 1024 * 1024);
 });
 

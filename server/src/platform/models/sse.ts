@@ -63,7 +63,6 @@ class ByteFrameScanner implements FrameScanner {
   #lineCount = 0;
   /** The next CR at or behind `#scan`, NONE where there is none, -1 where it has not been looked for. */
   #nextCr = -1;
-  #skipsLf = false;
   #isAtStreamStart = true;
   #isDead = false;
 
@@ -99,17 +98,12 @@ class ByteFrameScanner implements FrameScanner {
   }
 
   #adopt(chunk: Buffer): void {
-    let start = 0;
-    if (this.#skipsLf) {
-      this.#skipsLf = false;
-      if (chunk[0] === LF) start = 1;
-    }
     this.#buffer = chunk;
     this.#length = chunk.length;
     this.#store = null;
-    this.#frameStart = start;
-    this.#lineStart = start;
-    this.#scan = start;
+    this.#frameStart = 0;
+    this.#lineStart = 0;
+    this.#scan = 0;
     this.#lineCount = 0;
     this.#nextCr = -1;
   }
@@ -155,10 +149,9 @@ class ByteFrameScanner implements FrameScanner {
       if (buffer[end] === CR) {
         if (after < length) {
           if (buffer[after] === LF) after += 1;
-        } else if (end === this.#lineStart) {
-          // A blank line that ends in CR is complete; if an LF follows it is the same line's.
-          this.#skipsLf = true;
-        } else {
+        } else if (end !== this.#lineStart) {
+          // Whether an LF belongs to this line's end is not known yet. A blank line needs no such care: the LF behind it
+          // would be a blank line more, which means nothing.
           this.#scan = end;
           return;
         }
