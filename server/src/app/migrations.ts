@@ -10,6 +10,7 @@ export const migrationSets: readonly MigrationSet[] = [
   migrationsOf('control/tenants'),
   migrationsOf('control/access'),
   migrationsOf('control/registry'),
+  migrationsOf('control/prices'),
   migrationsOf('platform/events'),
   migrationsOf('services/gateway'),
 ];

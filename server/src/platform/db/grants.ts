@@ -62,7 +62,12 @@ export const systemGrants = {
     'platform.models': ['select'],
   },
   /** Snapshots of the price book; seeding and importing it. */
-  prices: {},
+  prices: {
+    'platform.price_books': ['select', 'insert'],
+    'platform.price_state': ['select', 'update'],
+    'platform.price_revisions': ['select', 'insert'],
+    'platform.prices': ['select'],
+  },
   /** Snapshots of routing policies. */
   policies: { 'tenant.policies': ['select'] },
   /** Keeps, answers and expires idempotency keys. */

@@ -1,0 +1,72 @@
+import {
+  importPrices,
+  listPrices,
+  overridePrice,
+  type Price as ShownPrice,
+  removePriceOverride,
+} from '@stoa/contracts';
+import type { OperatorContext } from '#db';
+import { operatorRoute, type RequestContext, type Route } from '#http';
+import { AppError, type OperatorPrincipal, pageOf, versionTag } from '#kernel';
+import type { PriceChanges } from './changes.ts';
+import type { PriceList } from './price-list.ts';
+import { shownPrices } from './shown-price.ts';
+
+export function priceRoutes(changes: PriceChanges, current: () => PriceList | null): Route[] {
+  return [
+    operatorRoute(listPrices, async ({ query }) => {
+      const list = current();
+      const all = list === null ? [] : shownPrices(list).filter((price) => isWanted(price, query));
+      const start =
+        query.after === undefined ? 0 : all.findIndex((price) => cursorOf(price) === query.after) + 1;
+      if (query.after !== undefined && start === 0) {
+        throw new AppError('invalid_request', 'after: must be the last_id of a page of this list.', {
+          param: 'after',
+        });
+      }
+      const found = all.slice(start, start + query.limit + 1);
+      return { status: 200, body: pageOf(found, query.limit, cursorOf) };
+    }),
+    operatorRoute(overridePrice, async ({ body }, principal, context) => {
+      const price = await changes.override(by(principal, context), body, context.ifMatch);
+      return { status: 200, body: price, headers: versionTag(price.version) };
+    }),
+    operatorRoute(removePriceOverride, async ({ params }, principal, context) => ({
+      status: 200,
+      body: await changes.remove(by(principal, context), params.id, context.ifMatch),
+    })),
+    operatorRoute(importPrices, async ({ body }, principal, context) => ({
+      status: 200,
+      body:
+        'source' in body
+          ? await changes.importPackage(by(principal, context), body.dry_run)
+          : await changes.importOverrides(by(principal, context), body.entries, {
+              mode: body.mode,
+              isDryRun: body.dry_run,
+            }),
+    })),
+  ];
+}
+
+/** A subject may have one price now and another stated for later: the revision tells them apart. */
+function cursorOf({ id, version }: ShownPrice): string {
+  return `${id}.${version}`;
+}
+
+interface Filter {
+  readonly model?: string | undefined;
+  readonly provider?: string | undefined;
+  readonly source?: 'package' | 'override' | undefined;
+}
+
+function isWanted(price: ShownPrice, filter: Filter): boolean {
+  if (filter.source !== undefined && price.source !== filter.source) return false;
+  if (filter.provider !== undefined && price.provider !== filter.provider.toLowerCase()) return false;
+  if (filter.model === undefined) return true;
+  const text = filter.model.toLowerCase();
+  return [price.model, price.target].some((name) => name?.toLowerCase().includes(text) === true);
+}
+
+function by(principal: OperatorPrincipal, context: RequestContext): OperatorContext {
+  return { operator: principal.keyId, requestId: context.publicRequestId };
+}

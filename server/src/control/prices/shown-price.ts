@@ -1,0 +1,74 @@
+import type { Price as ShownPrice, PriceRates, PriceTier } from '@stoa/contracts';
+import { femtoToDecimal } from '#kernel';
+import { priceIdOf, type ReadyOverride } from './overrides.ts';
+import type { Price, PriceEntry } from './price-entry.ts';
+import type { PriceList } from './price-list.ts';
+import { type Rates, tokenKinds, tokensPerPrice } from './rates.ts';
+
+/** Every price of a list as the operator sees it: what is stated, newest first, then the book in its order. */
+export function shownPrices(list: PriceList): ShownPrice[] {
+  const stated = list.overrides.flatMap((override) => shownOverride(override, list.version) ?? []);
+  return [...stated, ...list.book.entries.flatMap((entry) => shownEntry(entry, list.version))];
+}
+
+/** A stated price; null where the statement takes one back. */
+export function shownOverride(override: ReadyOverride, priceVersion: string): ShownPrice | null {
+  if (override.price === null) return null;
+  return {
+    id: override.id,
+    object: 'price',
+    source: 'override',
+    target: override.target,
+    provider: override.provider,
+    model: override.model,
+    ...shownTerms(override.price),
+    constraint: null,
+    valid_from: new Date(override.validFromMs).toISOString(),
+    version: override.revision,
+    note: override.note,
+    created_by: override.createdBy,
+    price_version: priceVersion,
+  };
+}
+
+/** One for each of the entry's constraints. */
+export function shownEntry(entry: PriceEntry, priceVersion: string): ShownPrice[] {
+  const { provider, model } = entry;
+  return entry.conditional.map(({ constraint, price }) => ({
+    id: priceIdOf({ target: null, provider, model: `${model} ${price.hash}` }, 'package'),
+    object: 'price',
+    source: 'package',
+    target: null,
+    provider,
+    model,
+    ...shownTerms(price),
+    constraint,
+    valid_from: null,
+    version: 0,
+    note: null,
+    created_by: null,
+    price_version: priceVersion,
+  }));
+}
+
+function shownTerms({
+  hash,
+  tiers: [base, ...above],
+}: Price): Pick<ShownPrice, 'per' | 'rates' | 'tiers' | 'hash'> {
+  const tiers: PriceTier[] = above.map(({ aboveInputTokens, rates }) => ({
+    above_input_tokens: aboveInputTokens,
+    ...shownRates(rates),
+  }));
+  return { per: tokensPerPrice, rates: shownRates(base.rates), tiers, hash };
+}
+
+/** Exact: a whole number of femto-dollars for each token is a decimal number of dollars for a million. */
+function shownRates(rates: Rates): PriceRates {
+  const shown: PriceRates = {};
+  for (const kind of tokenKinds) {
+    const rate = rates[kind];
+    if (rate !== null) shown[kind] = femtoToDecimal(rate * BigInt(tokensPerPrice));
+  }
+  if (rates.perRequest !== null) shown.per_request = femtoToDecimal(rates.perRequest);
+  return shown;
+}
