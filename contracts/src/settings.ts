@@ -255,7 +255,7 @@ export const settingTable = [
     type: 'duration',
     min: 50,
     max: 1_000,
-    default: '1000',
+    default: '500',
     sentence:
       'How often a process asks the database what changed in keys, tenants, models, policies and prices.',
   },
