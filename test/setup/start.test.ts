@@ -28,13 +28,11 @@ function startStoa(t: TestContext, folder: string, environment: NodeJS.ProcessEn
 
 /** Gathers a body as it arrives. */
 function readingText({ body }: Response): { text: () => string; done: Promise<void> } {
+  assert.ok(body);
+  const chunks: AsyncIterable<string> = body.pipeThrough(new TextDecoderStream());
   let received = '';
   const read = async (): Promise<void> => {
-    const reader = body?.getReader();
-    const decoder = new TextDecoder();
-    for (let part = await reader?.read(); part?.value !== undefined; part = await reader?.read()) {
-      received += decoder.decode(part.value, { stream: true });
-    }
+    for await (const chunk of chunks) received += chunk;
   };
   return { text: () => received, done: read() };
 }
