@@ -189,7 +189,8 @@ function providerValues(
     base_url: baseUrl,
     credential_sealed: isSameCredential ? row.credential_sealed : sealedCredential,
     credential_last_four: lastFourOf(credential),
-    credential_id: isSameCredential && row.base_url === baseUrl ? row.credential_id : newUuid(),
+    credential_id:
+      isSameCredential && isSameHeaders && row.base_url === baseUrl ? row.credential_id : newUuid(),
     headers_sealed: isSameHeaders ? row.headers_sealed : sealedHeaders,
     header_names: headerNames,
     max_concurrency: entry.max_concurrency,

@@ -244,7 +244,8 @@ function changedValues(sealer: Sealer, row: ProviderRow, change: ProviderChange)
     requireGivenAgain('credential', row.credential_sealed !== null, change.credential !== undefined);
     requireGivenAgain('headers', row.headers_sealed !== null, change.headers !== undefined);
   }
-  const isNewAccount = change.credential !== undefined || baseUrl !== row.base_url;
+  const isNewSecret = change.credential !== undefined || change.headers !== undefined;
+  const isNewAccount = isNewSecret || baseUrl !== row.base_url;
   return {
     name: change.name ?? row.name,
     kind: row.kind,
