@@ -1,23 +1,17 @@
-import { modelFileEntry, providerFileEntry, type Settings } from '@stoa/contracts';
-import { z } from 'zod';
-import { createAccess } from '#access';
-import { createAudit } from '#audit';
+import type { Settings } from '@stoa/contracts';
 import type { Database } from '#db';
 import { createGateway, type GatewayModule } from '#gateway';
 import { type Authenticator, createOutboundClient, type IdempotencyStore, type Route } from '#http';
 import { createTimers } from '#jobs';
-import { asTenantId, createSealer, fromTypeId, type HealthPart, type Lifecycle, systemClock } from '#kernel';
-import { createPrices } from '#prices';
+import { asTenantId, fromTypeId, type HealthPart, type Lifecycle, systemClock } from '#kernel';
 import { createQuotas } from '#quotas';
-import { createRegistry, type RegistryModule } from '#registry';
+import type { RegistryModule } from '#registry';
 import { createDecider } from '#router';
 import type { Telemetry } from '#telemetry';
-import { createTenants } from '#tenants';
-import { configFilePath, processEnvironment } from './config.ts';
-import { loadConfigFile } from './config-file.ts';
-import { type DataDirectory, developmentMasterKey } from './data-directory.ts';
+import { type ControlPlane, createControlPlane } from './control-plane.ts';
+import type { DataDirectory } from './data-directory.ts';
 import type { FirstStartPort } from './first-start.ts';
-import { createModels } from './models.ts';
+import { createModels, type ModelParts } from './models.ts';
 import type { RoleSet } from './roles.ts';
 
 /** Every module built and wired, by role. Nothing runs until the lifecycles are started, in their order. */
@@ -45,63 +39,51 @@ export interface ComposeInput {
   readonly rootDirectory: string;
 }
 
-const setUp = { operator: 'system:set-up' };
-
-const fileShape = z.strictObject({
-  providers: z.array(providerFileEntry).default([]),
-  models: z.array(modelFileEntry).default([]),
-});
-
 export async function compose(input: ComposeInput): Promise<Composition> {
-  const { settings, directory, db, telemetry, roles } = input;
-  const { logger, metrics, tracer } = telemetry;
+  const { settings, db, telemetry, roles, rootDirectory } = input;
+  const { logger } = telemetry;
   const clock = systemClock;
   const outbound = createOutboundClient();
-  const sealer = createSealer(settings.masterKey ?? developmentMasterKey(directory));
-  const models = await createModels({ outbound, clock, logger }, settings, input.rootDirectory);
-  const prices = createPrices({ db, clock, logger }, { pollEveryMs: settings.snapshotPollMs });
-  const access = createAccess(
-    { db, clock, logger, metrics, sealer },
-    {
-      pollIntervalMs: settings.snapshotPollMs,
-      cachedKeys: settings.keyCacheSize,
-      maximumAgeMs: settings.keyStaleMaxMs,
+  const models = await createModels({ outbound, clock, logger }, settings, rootDirectory);
+  const control = createControlPlane(input, models);
+  const gateway = composeGateway(input, models, control);
+  const timers = createTimers({ db, clock, logger }, [...control.tasks, ...gateway.tasks]);
+  const routes = [...control.routes, ...gateway.routes];
+  const { access, registry } = control;
+  return {
+    authenticator: access.authenticator,
+    idempotency: access.idempotency,
+    publicRoutes: routes.filter(({ endpoint }) => endpoint.listener === 'public' && roles.has('gateway')),
+    adminRoutes: routes.filter(({ endpoint }) => endpoint.listener === 'admin' && roles.has('control')),
+    lifecycles: [...control.lifecycles, gateway.lifecycle, ...(roles.has('control') ? [timers] : [])],
+    health: [...control.health, ...gateway.health],
+    gateway,
+    firstStart: firstStartPort(control),
+    describeAuto: () => describeAuto(registry),
+    async close() {
+      await models.close();
+      await outbound.close();
+      await db.close();
     },
-  );
-  const tenants = createTenants({ db, clock, logger, onChanged: (id) => access.api.tenantChanged(id) });
-  const registry = createRegistry(
+  };
+}
+
+function composeGateway(
+  input: ComposeInput,
+  { providers }: ModelParts,
+  control: ControlPlane,
+): GatewayModule {
+  const { settings, directory, db, telemetry } = input;
+  const { logger, metrics, tracer } = telemetry;
+  return createGateway(
     {
       db,
-      providers: models.providers,
-      sealer,
-      clock,
-      logger,
-      metrics,
-      priceOf: (target) => prices.api.describe(target, clock.now()),
-      readEnvironment: (name) => processEnvironment()[name],
-    },
-    {
-      openai:
-        settings.openaiBaseUrl === null
-          ? null
-          : {
-              baseUrl: settings.openaiBaseUrl,
-              apiKey: settings.openaiApiKey,
-              maxConcurrency: settings.openaiMaxConcurrency,
-            },
-      builtIn: models.builtIn,
-      pollEveryMs: settings.snapshotPollMs,
-    },
-  );
-  const gateway = createGateway(
-    {
-      db,
-      providers: models.providers,
-      registry: registry.api,
-      prices: prices.api,
+      providers,
+      registry: control.registry.api,
+      prices: control.prices.api,
       quotas: createQuotas().api,
       decider: createDecider(),
-      clock,
+      clock: systemClock,
       logger,
       metrics,
       tracer,
@@ -118,68 +100,29 @@ export async function compose(input: ComposeInput): Promise<Composition> {
       retention: { eventDays: settings.retentionEventsDays, usageMonths: settings.retentionUsageMonths },
     },
   );
-  const audit = createAudit({ db });
-  const routes = [
-    ...tenants.routes,
-    ...access.routes,
-    ...registry.routes,
-    ...prices.routes,
-    ...audit.routes,
-    ...gateway.routes,
-  ];
-  const timers = createTimers({ db, clock, logger }, [
-    ...[...tenants.tasks, ...access.tasks].map(({ name, intervalMs, run }) => ({
-      name,
-      everyMs: intervalMs,
-      run,
-    })),
-    ...gateway.tasks,
-  ]);
-  return {
-    authenticator: access.authenticator,
-    idempotency: access.idempotency,
-    publicRoutes: routes.filter(({ endpoint }) => endpoint.listener === 'public' && roles.has('gateway')),
-    adminRoutes: routes.filter(({ endpoint }) => endpoint.listener === 'admin' && roles.has('control')),
-    lifecycles: [
-      prices.lifecycle,
-      access.lifecycle,
-      fileLifecycle(input, registry),
-      registry.lifecycle,
-      gateway.lifecycle,
-      ...(roles.has('control') ? [timers] : []),
-    ],
-    health: [access.health, registry.health, prices.health, ...gateway.health],
-    gateway,
-    firstStart: {
-      checkOperatorKey: async (key) => void (await access.authenticator.operator(`Bearer ${key}`)),
-      checkTenantKey: async (key) => void (await access.authenticator.tenant(`Bearer ${key}`)),
-      createOperatorKey: async (name) => (await access.api.createOperatorKey(setUp, { name })).key,
-      async createTenant(name) {
-        const tenant = await tenants.api.create(setUp, name);
-        return fromTypeId('ten', tenant.id) ?? '';
-      },
-      createAdminKey: async (tenantId, name) =>
-        (await access.api.createTenantKey(setUp, asTenantId(tenantId), { name, role: 'admin' })).key,
-    },
-    describeAuto: () => describeAuto(registry),
-    async close() {
-      await models.close();
-      await outbound.close();
-      await db.close();
-    },
-  };
 }
 
-/** Applies stoa.yaml (or its absence) before the registry loads its snapshot. */
-function fileLifecycle({ settings, telemetry }: ComposeInput, registry: RegistryModule): Lifecycle {
+const setUp = { operator: 'system:set-up' };
+
+function firstStartPort({ access, tenants }: ControlPlane): FirstStartPort {
   return {
-    async start() {
-      const file = loadConfigFile({ ...configFilePath(settings), schema: fileShape });
-      const report = await registry.api.apply(file ?? { providers: [], models: [] });
-      if (report.added + report.changed + report.disabled > 0)
-        telemetry.logger.info(report, 'the configuration file was applied');
+    async checkOperatorKey(key) {
+      await access.authenticator.operator(`Bearer ${key}`);
     },
-    stop: () => Promise.resolve(),
+    async checkTenantKey(key) {
+      await access.authenticator.tenant(`Bearer ${key}`);
+    },
+    async createOperatorKey(name) {
+      return (await access.api.createOperatorKey(setUp, { name })).key;
+    },
+    async createTenant(name) {
+      const tenant = await tenants.api.create(setUp, name);
+      return fromTypeId('ten', tenant.id) ?? tenant.id;
+    },
+    async createAdminKey(tenantId, name) {
+      const key = { name, role: 'admin' } as const;
+      return (await access.api.createTenantKey(setUp, asTenantId(tenantId), key)).key;
+    },
   };
 }
 

@@ -1,0 +1,96 @@
+import { modelFileEntry, providerFileEntry } from '@stoa/contracts';
+import { z } from 'zod';
+import { type AccessModule, createAccess } from '#access';
+import { createAudit } from '#audit';
+import type { Route } from '#http';
+import { type TimerTask } from '#jobs';
+import { createSealer, type HealthPart, type Lifecycle, systemClock } from '#kernel';
+import { createPrices, type PricesModule } from '#prices';
+import { createRegistry, type RegistryModule } from '#registry';
+import { createTenants, type TenantsModule } from '#tenants';
+import type { ComposeInput } from './compose.ts';
+import { configFilePath, processEnvironment } from './config.ts';
+import { loadConfigFile } from './config-file.ts';
+import { developmentMasterKey } from './data-directory.ts';
+import type { ModelParts } from './models.ts';
+
+/** The modules of the control plane, wired to each other. */
+export interface ControlPlane {
+  readonly access: AccessModule;
+  readonly tenants: TenantsModule;
+  readonly prices: PricesModule;
+  readonly registry: RegistryModule;
+  readonly routes: readonly Route[];
+  readonly tasks: readonly TimerTask[];
+  /** In the order in which they start. */
+  readonly lifecycles: readonly Lifecycle[];
+  readonly health: readonly HealthPart[];
+}
+
+const fileShape = z.strictObject({
+  providers: z.array(providerFileEntry).default([]),
+  models: z.array(modelFileEntry).default([]),
+});
+
+export function createControlPlane(input: ComposeInput, models: ModelParts): ControlPlane {
+  const { settings, db, telemetry } = input;
+  const { logger, metrics } = telemetry;
+  const clock = systemClock;
+  const sealer = createSealer(settings.masterKey ?? developmentMasterKey(input.directory));
+  const prices = createPrices({ db, clock, logger }, { pollEveryMs: settings.snapshotPollMs });
+  const access = createAccess(
+    { db, clock, logger, metrics, sealer },
+    {
+      pollIntervalMs: settings.snapshotPollMs,
+      cachedKeys: settings.keyCacheSize,
+      maximumAgeMs: settings.keyStaleMaxMs,
+    },
+  );
+  const tenants = createTenants({ db, clock, logger, onChanged: (id) => access.api.tenantChanged(id) });
+  const priceOf = (target: Parameters<typeof prices.api.describe>[0]) =>
+    prices.api.describe(target, clock.now());
+  const readEnvironment = (name: string): string | undefined => processEnvironment()[name];
+  const { providers } = models;
+  const registry = createRegistry(
+    { db, providers, sealer, clock, logger, metrics, priceOf, readEnvironment },
+    { openai: openAiSettings(input), builtIn: models.builtIn, pollEveryMs: settings.snapshotPollMs },
+  );
+  const audit = createAudit({ db });
+  return {
+    access,
+    tenants,
+    prices,
+    registry,
+    routes: [...tenants.routes, ...access.routes, ...registry.routes, ...prices.routes, ...audit.routes],
+    tasks: [...tenants.tasks, ...access.tasks].map((task) => ({
+      name: task.name,
+      everyMs: task.intervalMs,
+      run: () => task.run(),
+    })),
+    lifecycles: [prices.lifecycle, access.lifecycle, fileLifecycle(input, registry), registry.lifecycle],
+    health: [access.health, registry.health, prices.health],
+  };
+}
+
+function openAiSettings({ settings }: ComposeInput): Parameters<typeof createRegistry>[1]['openai'] {
+  if (settings.openaiBaseUrl === null) return null;
+  return {
+    baseUrl: settings.openaiBaseUrl,
+    apiKey: settings.openaiApiKey,
+    maxConcurrency: settings.openaiMaxConcurrency,
+  };
+}
+
+/** Applies stoa.yaml (or its absence) before the registry loads its snapshot. */
+function fileLifecycle({ settings, telemetry }: ComposeInput, registry: RegistryModule): Lifecycle {
+  return {
+    async start() {
+      const file = loadConfigFile({ ...configFilePath(settings), schema: fileShape });
+      const report = await registry.api.apply(file ?? { providers: [], models: [] });
+      if (report.added + report.changed + report.disabled > 0) {
+        telemetry.logger.info(report, 'the configuration file was applied');
+      }
+    },
+    stop: () => Promise.resolve(),
+  };
+}
