@@ -3,7 +3,7 @@ import { z } from 'zod';
 import { type AccessModule, createAccess } from '#access';
 import { createAudit } from '#audit';
 import type { Route } from '#http';
-import { type TimerTask } from '#jobs';
+import type { TimerTask } from '#jobs';
 import { createSealer, type HealthPart, type Lifecycle, systemClock } from '#kernel';
 import { createPrices, type PricesModule } from '#prices';
 import { createRegistry, type RegistryModule } from '#registry';
