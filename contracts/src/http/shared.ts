@@ -5,7 +5,9 @@ export const timestamp = z.iso.datetime().describe('UTC time, RFC 3339');
 
 /** A TypeID: a prefix, `_`, and 26 characters of base32 over a UUIDv7. */
 export function typeId(prefix: string): z.ZodString {
-  return z.string().regex(new RegExp(`^${prefix}_[0-7][0-9a-hjkmnp-tv-z]{25}$`), `must be an id of the form ${prefix}_...`);
+  return z
+    .string()
+    .regex(new RegExp(`^${prefix}_[0-7][0-9a-hjkmnp-tv-z]{25}$`), `must be an id of the form ${prefix}_...`);
 }
 
 /** Text that every store takes and gives back byte for byte: no NUL, no lone surrogate. Length in code points. */
@@ -14,7 +16,10 @@ export function storableText(options: { min?: number; max: number }): z.ZodStrin
     .string()
     .min(options.min ?? 0)
     .max(options.max)
-    .refine(isStorable, { message: 'must not hold NUL characters or lone surrogates', params: { code: 'invalid_text' } });
+    .refine(isStorable, {
+      message: 'must not hold NUL characters or lone surrogates',
+      params: { code: 'invalid_text' },
+    });
 }
 
 /** Whether text can be stored and returned byte for byte. */
@@ -40,9 +45,20 @@ export function listOf<Item extends z.ZodType>(item: Item) {
 }
 
 /** An exact amount of money in USD as a decimal string, up to 15 places. */
-export const decimalAmount = z.string().regex(/^-?\d+(\.\d+)?$/).describe('Exact decimal amount in USD');
+export const decimalAmount = z
+  .string()
+  .regex(/^-?\d+(\.\d+)?$/)
+  .describe('Exact decimal amount in USD');
 
 /** Up to 16 labels of a request or key. */
-export const tags = z
-  .record(storableText({ min: 1, max: 64 }), storableText({ max: 512 }))
-  .refine((value) => Object.keys(value).length <= 16, { message: 'at most 16 tags' });
+export const tags = z.preprocess(
+  (value, context) => {
+    // The record below would drop it without a word, and what was sent must come back or be refused.
+    if (typeof value === 'object' && value !== null && Object.hasOwn(value, '__proto__'))
+      context.addIssue({ code: 'custom', message: 'no tag can be named __proto__', input: value });
+    return value;
+  },
+  z
+    .record(storableText({ min: 1, max: 64 }), storableText({ max: 512 }))
+    .refine((value) => Object.keys(value).length <= 16, { message: 'at most 16 tags' }),
+);
