@@ -51,7 +51,7 @@ export async function insertRecords(tx: SystemHandle, recordsJson: string): Prom
     ), facts as (
       select tenant_id, request_id as event_id, 'request.completed.v1' as type, request_id::text as key,
         1::bigint as keyversion, completed_at as occurred_at, null::uuid as causation,
-        case when trace_id ~ '^[0-9a-f]{32}$'
+        case when length(trace_id) = 32
           then '00-' || trace_id || '-' || right(replace(request_id::text, '-', ''), 16) || '-00' end as traceparent,
         record as data
       from batch join fresh using (tenant_id, request_id)

@@ -8,7 +8,8 @@
 create table tenant.events (
   tenant_id uuid not null,
   event_id uuid not null,
-  type text not null check (type ~ '^[a-z]+(\.[a-z]+)+\.v[0-9]+$'),
+  -- With its version: request.completed.v1.
+  type text not null check (type <> ''),
   key text not null,
   keyversion bigint not null check (keyversion > 0),
   xid xid8 not null default pg_current_xact_id(),
