@@ -6,7 +6,7 @@
 import { globSync } from 'node:fs';
 import path from 'node:path';
 import { importsOf } from './boundaries/imports.ts';
-import { placeOf, readAliases, resolveTarget } from './boundaries/places.ts';
+import { placeOf, readEntrances, resolveTarget } from './boundaries/places.ts';
 import { type Edge, knownPlace, type Rule, rules } from './boundaries/rules.ts';
 
 export interface Breach {
@@ -29,12 +29,12 @@ export function boundedFiles(root: string): string[] {
 
 /** Every breach below `root`, in the order of files and lines. Throws where a file cannot be parsed. */
 export function findBreaches(root: string): Breach[] {
-  const aliases = readAliases(root);
+  const entrances = readEntrances(root);
   return boundedFiles(root).flatMap((file) => {
     const place = placeOf(file);
     if (place.area === 'unknown') return [{ file, line: 1, specifier: '', rule: knownPlace }];
     return importsOf(path.join(root, file)).flatMap(({ line, specifier = '', isTypeOnly }) => {
-      const target = specifier === '' ? undefined : resolveTarget(specifier, file, aliases);
+      const target = specifier === '' ? undefined : resolveTarget(specifier, file, entrances);
       const edge: Edge = { from: file, place, specifier, target, isTypeOnly };
       return rules
         .filter((rule) => rule.isBroken(edge))

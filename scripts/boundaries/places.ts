@@ -1,5 +1,5 @@
 /** Where a file stands in the house, and what an import specifier points at. */
-import { readFileSync } from 'node:fs';
+import { existsSync, readFileSync } from 'node:fs';
 import { isBuiltin } from 'node:module';
 import path from 'node:path';
 
@@ -11,8 +11,17 @@ export interface Place {
   layer: number | undefined;
 }
 
+/** The ways in that package.json files state. */
+export interface Entrances {
+  /** `#name` of the server -> path below the root. `#name/*` is null there and left out. */
+  aliases: Map<string, string>;
+  /** `@stoa/name` and `@stoa/name/part` -> path below the root. */
+  exports: Map<string, string>;
+}
+
 export type Target =
-  | { kind: 'file'; place: Place; path: string; isEntry: boolean }
+  | { kind: 'file'; place: Place; path: string }
+  | { kind: 'manifest' }
   | { kind: 'deep'; specifier: string }
   | { kind: 'package'; name: string }
   | { kind: 'builtin'; name: string }
@@ -52,41 +61,59 @@ export function placeOf(relativePath: string): Place {
 
 /** Files that only tests load: tests, exported contract suites, and what supports them. */
 export function isTestCode(relativePath: string): boolean {
-  return /\.test\.ts$|(^|\/|\.)contract\.ts$|^server\/src\/testing\/|^test\//.test(relativePath);
+  return /\.test\.ts$|\.harness\.ts$|(^|\/|\.)(contract|testing)\.ts$|\/testing\/|^test\//.test(relativePath);
 }
 
-/** `#name` -> path below the root, from the server's package.json; `#name/*` is null there and left out. */
-export function readAliases(root: string): Map<string, string> {
-  const manifest: unknown = JSON.parse(readFileSync(path.join(root, 'server/package.json'), 'utf8'));
-  const aliases = new Map<string, string>();
-  if (typeof manifest !== 'object' || manifest === null || !('imports' in manifest)) return aliases;
-  const { imports } = manifest;
-  if (typeof imports !== 'object' || imports === null) return aliases;
-  for (const [name, target] of Object.entries(imports)) {
-    if (typeof target === 'string') aliases.set(name, path.posix.join('server', target));
-  }
-  return aliases;
+/** The entries of an object in a package.json that are a path, with the workspace's folder before it. */
+function pathsIn(root: string, workspace: string, field: 'imports' | 'exports'): [string, string][] {
+  const file = path.join(root, workspace, 'package.json');
+  if (!existsSync(file)) return [];
+  const manifest: unknown = JSON.parse(readFileSync(file, 'utf8'));
+  if (typeof manifest !== 'object' || manifest === null) return [];
+  const fields = new Map<string, unknown>(Object.entries(manifest));
+  const entries = fields.get(field);
+  if (typeof entries !== 'object' || entries === null) return [];
+  return Object.entries(entries).flatMap(([name, target]: [string, unknown]) =>
+    typeof target === 'string' ? [[name, path.posix.join(workspace, target)]] : [],
+  );
+}
+
+/** Reads the ways into the workspaces below `root`. */
+export function readEntrances(root: string): Entrances {
+  const exported = ['contracts', 'sdk', 'cli', 'server'].flatMap((workspace) =>
+    pathsIn(root, workspace, 'exports').map(([name, target]): [string, string] => [
+      path.posix.join(`@stoa/${workspace}`, name),
+      target,
+    ]),
+  );
+  return { aliases: new Map(pathsIn(root, 'server', 'imports')), exports: new Map(exported) };
+}
+
+function entry(target: string): Target {
+  return { kind: 'file', place: placeOf(target), path: target };
 }
 
 /** What a specifier in the file `from` points at. Paths are below the root, with `/`. */
-export function resolveTarget(specifier: string, from: string, aliases: Map<string, string>): Target {
+export function resolveTarget(specifier: string, from: string, { aliases, exports }: Entrances): Target {
   if (specifier.startsWith('.')) {
     const target = path.posix.normalize(path.posix.join(path.posix.dirname(from), specifier));
-    const isEntry = path.posix.basename(target) === 'index.ts';
-    return { kind: 'file', place: placeOf(target), path: target, isEntry };
+    const isOwnManifest = target === `${from.split('/')[0] ?? ''}/package.json`;
+    return isOwnManifest ? { kind: 'manifest' } : entry(target);
   }
   if (specifier.startsWith('#')) {
     const target = aliases.get(specifier);
-    if (target !== undefined) return { kind: 'file', place: placeOf(target), path: target, isEntry: true };
+    if (target !== undefined) return entry(target);
     return specifier.includes('/') ? { kind: 'deep', specifier } : { kind: 'unknown', specifier };
   }
   if (isBuiltin(specifier)) return { kind: 'builtin', name: specifier.replace(/^node:/, '') };
   if (specifier.startsWith('/') || specifier.includes(':')) return { kind: 'unknown', specifier };
   const parts = specifier.split('/');
   const name = specifier.startsWith('@') ? parts.slice(0, 2).join('/') : (parts[0] ?? '');
-  const workspace = /^@stoa\/(.+)$/.exec(name)?.[1];
-  if (workspace === undefined) return { kind: 'package', name };
-  if (parts.length > 2) return { kind: 'deep', specifier };
-  const entry = `${workspace}/src/index.ts`;
-  return { kind: 'file', place: placeOf(entry), path: entry, isEntry: true };
+  if (!name.startsWith('@stoa/')) return { kind: 'package', name };
+  const target = exports.get(specifier);
+  if (target !== undefined) return entry(target);
+  // A workspace without exports (the CLI) is a place all the same: that it is imported breaks a rule by itself.
+  return parts.length > 2
+    ? { kind: 'deep', specifier }
+    : entry(`${name.slice('@stoa/'.length)}/src/index.ts`);
 }

@@ -104,7 +104,7 @@ const placeRules: Rule[] = [
   {
     id: 'entry-only',
     reason:
-      'a folder is entered through its index.ts (#name, @stoa/name), so that all behind it can change freely',
+      'a folder is entered through its index.ts (#name) or what its package.json exports, so that all else in it can change freely',
     isBroken: ({ target }) => target?.kind === 'deep',
   },
   {

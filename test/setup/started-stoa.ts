@@ -32,7 +32,6 @@ export class StartedStoa {
         STOA_DATA_DIR: this.#dataFolder,
       },
       stdio: ['ignore', 'pipe', 'pipe'],
-      detached: true,
     });
     const append = (chunk: string): void => {
       this.output += chunk;
@@ -49,13 +48,21 @@ export class StartedStoa {
     return this.npm.pid;
   }
 
+  /** What npm started and what still runs. */
+  #children(): number[] {
+    try {
+      const content = readFileSync(`/proc/${this.npmPid}/task/${this.npmPid}/children`, 'utf8');
+      return content.trim().split(' ').filter(Boolean).map(Number);
+    } catch {
+      return [];
+    }
+  }
+
   /** The one process that npm started. */
   get serverPid(): number {
-    const children = readFileSync(`/proc/${this.npmPid}/task/${this.npmPid}/children`, 'utf8')
-      .trim()
-      .split(' ');
-    if (children.length !== 1) throw new Error(`npm has ${children.length} children`);
-    return Number(children[0]);
+    const [pid, ...others] = this.#children();
+    if (pid === undefined || others.length > 0) throw new Error('npm has not exactly one child');
+    return pid;
   }
 
   /** Waits for /readyz and returns what the data directory then holds. */
@@ -73,12 +80,10 @@ export class StartedStoa {
     return credentials;
   }
 
-  /** Ends everything that is left and removes the data directory. */
+  /** Ends what is left and removes the data directory. All of it is in the test's own process group too. */
   remove(): void {
-    try {
-      process.kill(-this.npmPid, 'SIGKILL');
-    } catch {
-      // All of the group has ended.
+    for (const pid of [this.npmPid, ...this.#children()]) {
+      if (isRunning(pid)) process.kill(pid, 'SIGKILL');
     }
     rmSync(this.#dataFolder, { recursive: true, force: true });
   }
