@@ -11,9 +11,9 @@ export type Listener = 'public' | 'admin';
  */
 export type Access = { readonly permission: Permission } | 'operator' | 'anyone';
 
-export interface EndpointResponse {
+export interface EndpointResponse<Output = unknown> {
   readonly description: string;
-  readonly schema?: z.ZodType;
+  readonly schema?: z.ZodType<Output>;
   /** Default `application/json`. */
   readonly contentType?: string;
 }
@@ -27,12 +27,14 @@ export interface EndpointExample {
 /**
  * One HTTP operation: everything a client, the router, the OpenAPI document and the tests need to know of it.
  * `path` uses `{name}` for parameters. `idempotent: 'key'` means a creating POST that honours `Idempotency-Key`.
- * `errors` lists the codes beyond those that every endpoint can answer (`commonErrors`).
+ * `errors` lists the codes beyond those that every endpoint can answer (`commonErrors`). `Output` is what the answer's
+ * body is; `unknown` where no answer has a schema.
  */
 export interface Endpoint<
   Params extends z.ZodType = z.ZodType,
   Query extends z.ZodType = z.ZodType,
   Body extends z.ZodType = z.ZodType,
+  Output = unknown,
 > {
   readonly id: string;
   readonly listener: Listener;
@@ -43,7 +45,7 @@ export interface Endpoint<
   readonly params?: Params;
   readonly query?: Query;
   readonly body?: Body;
-  readonly responses: Readonly<Record<number, EndpointResponse>>;
+  readonly responses: Readonly<Record<number, EndpointResponse<Output>>>;
   readonly errors: readonly ErrorCode[];
   readonly idempotent: 'yes' | 'no' | 'key';
   readonly example: EndpointExample;
@@ -54,7 +56,8 @@ export function endpoint<
   Params extends z.ZodType = z.ZodNever,
   Query extends z.ZodType = z.ZodNever,
   Body extends z.ZodType = z.ZodNever,
->(declaration: Endpoint<Params, Query, Body>): Endpoint<Params, Query, Body> {
+  Output = unknown,
+>(declaration: Endpoint<Params, Query, Body, Output>): Endpoint<Params, Query, Body, Output> {
   return declaration;
 }
 

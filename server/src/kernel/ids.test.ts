@@ -21,7 +21,15 @@ test('a UUID and its TypeID are the same 128 bits, as the public vectors say', (
 });
 
 test('text that is no TypeID of the prefix is refused', () => {
-  for (const text of ['', 'req_', 'ten_01h455vb4pex5vsknk084sn02q', 'req_8zzzzzzzzzzzzzzzzzzzzzzzzz', 'req_01H455VB4PEX5VSKNK084SN02Q', 'req_01h455vb4pex5vsknk084sn02', 'req_01h455vb4pex5vsknk084sn0lq']) {
+  for (const text of [
+    '',
+    'req_',
+    'ten_01h455vb4pex5vsknk084sn02q',
+    'req_8zzzzzzzzzzzzzzzzzzzzzzzzz',
+    'req_01H455VB4PEX5VSKNK084SN02Q',
+    'req_01h455vb4pex5vsknk084sn02',
+    'req_01h455vb4pex5vsknk084sn0lq',
+  ]) {
     assert.equal(fromTypeId('req', text), null, text);
   }
 });

@@ -25,15 +25,23 @@ test('nesting is allowed to the limit and not one level deeper, brackets in stri
   assert.equal(codeOf(nest(maximumJsonDepth)), 'accepted');
   assert.equal(codeOf(nest(maximumJsonDepth + 1)), 'json_too_deep');
   assert.equal(codeOf(nest(1_000_000)), 'json_too_deep');
-  assert.equal(codeOf(Buffer.from(JSON.stringify({ a: '[{'.repeat(500), b: '\\"[['.repeat(200) }))), 'accepted');
+  assert.equal(
+    codeOf(Buffer.from(JSON.stringify({ a: '[{'.repeat(500), b: '\\"[['.repeat(200) }))),
+    'accepted',
+  );
 });
 
 test('many shallow objects are not deep', () => {
-  assert.equal(codeOf(Buffer.from(JSON.stringify(Array.from({ length: 10_000 }, () => ({ a: [] }))))), 'accepted');
+  assert.equal(
+    codeOf(Buffer.from(JSON.stringify(Array.from({ length: 10_000 }, () => ({ a: [] }))))),
+    'accepted',
+  );
 });
 
 test('a 20 MiB string is read in well under a second', () => {
-  const bytes = Buffer.from(JSON.stringify({ brackets: '[]'.repeat(100), image: 'A'.repeat(20 * 1024 * 1024), list: [[[]]] }));
+  const bytes = Buffer.from(
+    JSON.stringify({ brackets: '[]'.repeat(100), image: 'A'.repeat(20 * 1024 * 1024), list: [[[]]] }),
+  );
   const startedAt = performance.now();
   assert.equal(codeOf(bytes), 'accepted');
   assert.ok(performance.now() - startedAt < 1_000);

@@ -12,7 +12,10 @@ export function parseJsonBody(bytes: Buffer): unknown {
   if (!isUtf8(bytes)) throw new AppError('invalid_encoding', 'The body is not valid UTF-8.');
   const text = bytes.toString('utf8');
   if (exceedsDepth(bytes)) {
-    throw new AppError('json_too_deep', `The body nests objects or arrays deeper than ${maximumJsonDepth} levels.`);
+    throw new AppError(
+      'json_too_deep',
+      `The body nests objects or arrays deeper than ${maximumJsonDepth} levels.`,
+    );
   }
   try {
     return JSON.parse(text);
@@ -73,5 +76,7 @@ function describeSyntaxError(cause: unknown, length: number): string {
   if (length === 0) return 'The body is empty; it must be one JSON value.';
   const message = cause instanceof Error ? cause.message : '';
   const position = /position (\d+)/.exec(message)?.[1];
-  return position === undefined ? 'The body is not valid JSON.' : `The body is not valid JSON: fault at character ${position}.`;
+  return position === undefined
+    ? 'The body is not valid JSON.'
+    : `The body is not valid JSON: fault at character ${position}.`;
 }

@@ -20,7 +20,8 @@ test('what is finer than a femto-dollar is rounded once, half to even', () => {
 });
 
 test('text that is no decimal number is refused', () => {
-  for (const text of ['', 'NaN', 'Infinity', '1,5', '0x10', '1.2.3', '--1']) assert.throws(() => femtoPerToken(text), RangeError, text);
+  for (const text of ['', 'NaN', 'Infinity', '1,5', '0x10', '1.2.3', '--1'])
+    assert.throws(() => femtoPerToken(text), RangeError, text);
   assert.throws(() => femtoPerToken('1', 3), RangeError);
 });
 

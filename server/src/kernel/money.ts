@@ -22,7 +22,8 @@ export function femtoPerToken(text: string, perTokens = 1): Femto {
   const [, sign = '', whole = '', fraction = '', exponent = '0'] = match;
   const shift = femtoDigits - fraction.length + Number(exponent) - (power[1] ?? '').length;
   const digits = BigInt(whole + fraction);
-  const magnitude = shift >= 0 ? digits * 10n ** BigInt(shift) : divideHalfEven(digits, 10n ** BigInt(-shift));
+  const magnitude =
+    shift >= 0 ? digits * 10n ** BigInt(shift) : divideHalfEven(digits, 10n ** BigInt(-shift));
   return sign === '-' ? -magnitude : magnitude;
 }
 

@@ -33,7 +33,9 @@ export type Principal = TenantPrincipal | OperatorPrincipal;
 
 /** Whether a tenant's principal holds a permission: its role allows it and its scopes, if any, name it. */
 export function isAllowed(principal: TenantPrincipal, permission: Permission): boolean {
-  return roleAllows(principal.role, permission) && (principal.scopes === null || principal.scopes.has(permission));
+  return (
+    roleAllows(principal.role, permission) && (principal.scopes === null || principal.scopes.has(permission))
+  );
 }
 
 /** Throws `permission_denied` where the principal lacks the permission. */
