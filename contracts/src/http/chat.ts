@@ -64,6 +64,22 @@ export const chatCompletion = z.looseObject({
   usage: tokenCounts.optional(),
 });
 
+/** One frame of a streamed answer: what a provider sent, of which only the members that clients need are named. */
+export const chatCompletionChunk = z.looseObject({
+  id: z.string().optional(),
+  model: z.string().optional(),
+  choices: z
+    .array(
+      z.looseObject({
+        index: z.number().int(),
+        delta: z.looseObject({ role: z.string().optional(), content: z.string().nullish() }).optional(),
+        finish_reason: z.string().nullish(),
+      }),
+    )
+    .optional(),
+  usage: tokenCounts.nullish(),
+});
+
 /** What the chat path can answer beyond the codes of every endpoint. */
 const modelErrors: readonly ErrorCode[] = [
   'invalid_encoding',
