@@ -41,13 +41,8 @@ export interface Batch {
   readonly fault: ProviderFault | null;
 }
 
-// Without the quote before them: a search goes from one occurrence of the first byte to the next, and quotes are many
-// (measured on 12 KB of frames: 20 us with it, 2.4 without).
-const usageKey = Buffer.from('usage":');
-const errorKey = Buffer.from('error":');
 const SPACE = 0x20;
 const QUOTE = 0x22;
-const LETTER_N = 0x6e;
 const CLOSE_BRACE = 0x7d;
 
 export class FrameRelay {
@@ -55,8 +50,7 @@ export class FrameRelay {
   readonly #isUsageWanted: boolean;
   readonly #connection: ProviderConnection;
   readonly #scanner: FrameScanner;
-  readonly #usageFinder = new KeyFinder(usageKey);
-  readonly #errorFinder = new KeyFinder(errorKey);
+  readonly #keys = new KeyFinder();
   readonly #content = new ContentMeter();
   #pieces: Buffer[] = [];
   #runBuffer: Buffer | null = null;
@@ -120,8 +114,7 @@ export class FrameRelay {
       this.#fault = providerFault('unreadable', 'a frame holds no JSON object');
       return;
     }
-    const hasKeys = this.#errorFinder.isIn(buffer, start, end) || this.#usageFinder.isIn(buffer, start, end);
-    if (hasKeys || !this.#hasFirst || data === -1) {
+    if (this.#keys.isIn(buffer, start, end) || !this.#hasFirst || data === -1) {
       if (!this.#inspect(buffer, start, end)) return;
     }
     this.#pass(buffer, start, end, next);
@@ -189,40 +182,33 @@ function beginsMember(buffer: Buffer, data: number): boolean {
 }
 
 /**
- * Tells which frames hold a key with a value other than null. One native search serves all frames up to the next
- * occurrence, so a batch without any costs one search. Inside of JSON text the key's quotes are escaped, so what a model
- * writes is no key.
+ * Tells which frames hold a key `usage` or `error` with a value other than null. One search serves all frames up to the
+ * next occurrence. Inside of JSON text the key's quotes are escaped, so what a model writes is no key.
+ *
+ * Measured on 12 KB of frames without any: native search for the two needles 31 us (there is a quote at every turn),
+ * without their first quote 12 us, one pattern over the bytes as Latin-1 text 4 us.
  */
 class KeyFinder {
-  readonly #needle: Buffer;
+  readonly #pattern = /"(?:usage|error)"\s*:\s*[^\sn]/g;
   #buffer: Buffer | null = null;
+  #text = '';
+  /** Offset in the buffer at which the text begins. */
+  #textStart = 0;
   #foundAt = -1;
-
-  constructor(needle: Buffer) {
-    this.#needle = needle;
-  }
 
   isIn(buffer: Buffer, start: number, end: number): boolean {
     if (this.#buffer !== buffer) {
       this.#buffer = buffer;
-      this.#foundAt = this.#search(buffer, start);
-    }
-    if (this.#foundAt < start) this.#foundAt = this.#search(buffer, start);
-    while (this.#foundAt < end) {
-      if (this.#isKeyWithValue(buffer, this.#foundAt, end)) return true;
-      this.#foundAt = this.#search(buffer, this.#foundAt + this.#needle.length);
-    }
-    return false;
+      this.#textStart = start;
+      this.#text = buffer.toString('latin1', start);
+      this.#search(start);
+    } else if (this.#foundAt < start) this.#search(start);
+    return this.#foundAt < end;
   }
 
-  #search(buffer: Buffer, from: number): number {
-    const found = buffer.indexOf(this.#needle, from);
-    return found === -1 ? Number.MAX_SAFE_INTEGER : found;
-  }
-
-  #isKeyWithValue(buffer: Buffer, found: number, end: number): boolean {
-    let at = found + this.#needle.length;
-    while (at < end && (buffer[at] ?? 0) <= SPACE) at += 1;
-    return buffer[found - 1] === QUOTE && buffer[at] !== LETTER_N;
+  #search(from: number): void {
+    this.#pattern.lastIndex = from - this.#textStart;
+    const found = this.#pattern.exec(this.#text);
+    this.#foundAt = found === null ? Number.MAX_SAFE_INTEGER : this.#textStart + found.index;
   }
 }
