@@ -15,7 +15,7 @@ export const readiness = z.object({
 export type Readiness = z.infer<typeof readiness>;
 
 export const getLiveness = endpoint({
-  id: 'getLiveness',
+  id: 'health.live',
   listener: 'public',
   method: 'GET',
   path: '/livez',
@@ -28,7 +28,7 @@ export const getLiveness = endpoint({
 });
 
 export const getReadiness = endpoint({
-  id: 'getReadiness',
+  id: 'health.ready',
   listener: 'public',
   method: 'GET',
   path: '/readyz',
@@ -41,7 +41,7 @@ export const getReadiness = endpoint({
 });
 
 export const getOpenapi = endpoint({
-  id: 'getOpenapi',
+  id: 'openapi.read',
   listener: 'public',
   method: 'GET',
   path: '/openapi.json',
@@ -54,7 +54,7 @@ export const getOpenapi = endpoint({
 });
 
 export const getMetrics = endpoint({
-  id: 'getMetrics',
+  id: 'metrics.read',
   listener: 'admin',
   method: 'GET',
   path: '/metrics',

@@ -283,6 +283,9 @@ const refusedInProduction: Readonly<Record<string, Environment>> = {
   'a master key that counts up': {
     STOA_MASTER_KEY: Buffer.from(Array.from({ length: 32 }, (_, i) => i)).toString('base64'),
   },
+  'a master key of few different bytes': {
+    STOA_MASTER_KEY: Buffer.from('abacabadabacabaeabacabadabacabaf').toString('base64'),
+  },
   'a short cluster secret': { STOA_CLUSTER_SECRET: 'abcdefghijklmnopqrstuvwxyz12345' },
   'a cluster secret of few letters': { STOA_CLUSTER_SECRET: 'ab'.repeat(40) },
   'a password from a tutorial': { STOA_DATABASE_URL: 'postgres://tenant:Postgres@db/stoa' },

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { waitForUpdate } from '@pydantic/genai-prices';
 import { compileBook } from './book.ts';
-import { type BookDocument, bookDocument, documentText } from './book-document.ts';
+import { type BookDocument, bookDocument, canonicalText, documentText } from './book-document.ts';
 import { compileMatch } from './match-rule.ts';
 import { packageBook } from './package-book.ts';
 import { hasTokenPrice } from './price-entry.ts';
@@ -176,4 +176,12 @@ test('a book comes back from its text as it was, and the same book has the same 
   const compiled = compileBook(again);
   const hashes = (entries: typeof book.entries) => entries.map((entry) => entry.priceAt(now).hash).join();
   assert.equal(hashes(compiled.entries), hashes(book.entries));
+});
+
+test('equal values have equal canonical text, whatever the order of their members, and lists keep theirs', () => {
+  assert.equal(
+    canonicalText({ b: { d: 1, c: [2, 1] }, a: null }),
+    canonicalText({ a: null, b: { c: [2, 1], d: 1 } }),
+  );
+  assert.equal(canonicalText({ b: 1, a: [2, 1] }), '{"a":[2,1],"b":1}');
 });
