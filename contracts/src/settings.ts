@@ -110,6 +110,7 @@ export const settingTable = [
     section: 'network',
     type: 'networks',
     default: null,
+    isReserved: true,
     sentence:
       'Proxies whose `X-Forwarded-For` is believed: addresses and CIDR blocks, separated by commas. By default none.',
   },
@@ -238,16 +239,6 @@ export const settingTable = [
     max: 200,
     default: '4',
     sentence: 'Connections of this process under the login of system jobs.',
-  },
-  {
-    name: 'STOA_DATABASE_TIMEOUT_MS',
-    section: 'database',
-    type: 'duration',
-    min: 100,
-    max: 600_000,
-    default: '5000',
-    sentence:
-      'How long a statement, and the wait for a connection, may take where the caller names no other time.',
   },
   {
     name: 'STOA_SNAPSHOT_POLL_MS',
@@ -399,6 +390,7 @@ export const settingTable = [
     section: 'access',
     type: 'text',
     default: null,
+    isReserved: true,
     isSecret: true,
     sentence:
       'What processes of one cluster prove themselves to each other with; at least 32 characters in production.',
@@ -440,24 +432,6 @@ export const settingTable = [
     max: 120,
     default: '13',
     sentence: 'How long requests and usage are kept.',
-  },
-  {
-    name: 'STOA_RETENTION_AUDIT_MONTHS',
-    section: 'retention',
-    type: 'months',
-    min: 1,
-    max: 240,
-    default: '25',
-    sentence: 'How long the audit is kept.',
-  },
-  {
-    name: 'STOA_RETENTION_DELETED_TENANT_DAYS',
-    section: 'retention',
-    type: 'days',
-    min: 0,
-    max: 3_650,
-    default: '30',
-    sentence: 'The grace after which a deleted tenant is purged.',
   },
 ] as const satisfies readonly SettingDeclaration[];
 
