@@ -139,9 +139,10 @@ test('entries of the file are read through the API and not changed', async () =>
   }
 });
 
-test('two processes that apply the same file at once make it once', async () => {
+test('two processes that apply the same file at once make it once', async (t) => {
   await registry.api.apply(file([]));
   const other = openRegistry(database.db, { sealer });
+  t.after(() => other.close());
   const sections = file([{ ...server, name: 'twice' }], [{ id: 'twice', provider: 'twice' }]);
   const reports = await Promise.all([registry.api.apply(sections), other.api.apply(sections)]);
   assert.deepEqual(
@@ -149,7 +150,6 @@ test('two processes that apply the same file at once make it once', async () => 
     [0, 2],
   );
   assert.equal(other.api.snapshot().byId.get('twice')?.provider.credential, 'sk-in-the-file-1');
-  await other.close();
 });
 
 test('entries that contradict each other are refused with their place, and change nothing', async () => {

@@ -154,8 +154,9 @@ test('a provider is made, read, listed, changed and deleted, and each change cou
   assert.equal(refusal(await plane.admin('GET', path)).code, 'not_found');
 });
 
-test('a credential is in no answer and in no row, and reaches the provider', async () => {
+test('a credential is in no answer and in no row, and reaches the provider', async (t) => {
   const mine = await openListingServer(['credential-model']);
+  t.after(() => mine.close());
   const created = await addProvider({
     base_url: mine.baseUrl,
     credential: secret,
@@ -179,7 +180,6 @@ test('a credential is in no answer and in no row, and reaches the provider', asy
     assert.ok(!everything.includes(text));
   assert.ok(everything.includes('v1.'));
   await plane.admin('DELETE', `${providersPath}/${created.id}`);
-  await mine.close();
 });
 
 test('a secret is not sent to another host unless it is given again', async () => {
@@ -615,8 +615,9 @@ test('a known policy is there at once; without an order, `auto` uses what is all
   );
 });
 
-test('changes of one process are in effect in another within the poll', async () => {
+test('changes of one process are in effect in another within the poll', async (t) => {
   const other = openRegistry(database.db, { sealer, pollEveryMs: 20 });
+  t.after(() => other.close());
   await other.lifecycle.start();
   const { id, key } = await newTenantKey();
   assert.deepEqual(
@@ -635,7 +636,6 @@ test('changes of one process are in effect in another within the poll', async ()
   await plane.admin('DELETE', `${providersPath}/${of.id}`);
   await eventually('the end of the model', () => !other.api.snapshot().byId.has('shared'));
   assert.deepEqual((await other.api.policyFor(id)).chatOrder, []);
-  await other.close();
 });
 
 test('a model that appears upstream is found by the first who asks for it', async () => {
@@ -649,30 +649,30 @@ test('a model that appears upstream is found by the first who asks for it', asyn
   upstream.ids = before;
 });
 
-test('a server that comes up after Stoa brings its models, and start does not wait for it', async () => {
+test('a server that comes up after Stoa brings its models, and start does not wait for it', async (t) => {
   const late = await openListingServer([]);
+  t.after(() => late.close());
   late.ids = 'down';
   const own = openRegistry(database.db, {
     openai: { baseUrl: `${late.baseUrl}/`, apiKey: 'sk-late' },
     firstListingWaitMs: 500,
   });
+  t.after(() => own.close());
   await own.lifecycle.start();
   assert.deepEqual([...own.api.snapshot().byId.keys()], ['extractive']);
   late.ids = ['late-model'];
   await eventually('the model', () => own.api.snapshot().chatOrder[0]?.id === 'late-model');
   assert.equal(late.credentials.at(-1), 'Bearer sk-late');
-  await own.close();
-  await late.close();
 });
 
-test('providers sealed under another master key are left out, and the rest goes on', async () => {
+test('providers sealed under another master key are left out, and the rest goes on', async (t) => {
   const of = await addProvider({ credential: secret });
   const created = await addModel({ target: 'sealed-away', provider_id: of.id });
   const stranger = openRegistry(database.db);
+  t.after(() => stranger.close());
   await stranger.lifecycle.start();
   assert.equal(stranger.api.snapshot().byId.has('sealed-away'), false);
   assert.equal(stranger.api.snapshot().byId.has('extractive'), true);
-  await stranger.close();
   await plane.admin('DELETE', `${modelsPath}/${created.id}`);
   await plane.admin('DELETE', `${providersPath}/${of.id}`);
 });

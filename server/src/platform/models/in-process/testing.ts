@@ -72,10 +72,11 @@ export function collect(
         if (options.cancelAfterChunks === chunks.length) exchange.cancel();
         if (!options.pauseAfterEachChunk) return true;
         isPaused = true;
-        setImmediate(() => {
+        // Some turns later, so that an engine which only skips a turn is caught.
+        setTimeout(() => {
           isPaused = false;
           exchange.resume();
-        });
+        }, 2);
         return false;
       },
       onEnd: () => end(null),
