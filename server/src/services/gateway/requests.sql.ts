@@ -19,31 +19,39 @@ export interface RequestFilter {
   readonly endUser: string | null;
 }
 
-/** The record of a request as JSON, or null where this tenant (and project, where given) has none. By the primary key. */
+/** Text of the record of one request. By the primary key, in the one partition of its month. */
+export function recordQuery(requestId: string, projectId: string | null): RawBuilder<RecordRow> {
+  return sql<RecordRow>`
+    select record from tenant.requests
+    where request_id = ${requestId}::uuid and (${projectId}::text is null or project_id = ${projectId})`;
+}
+
+/** The record of a request as JSON, or null where this tenant (and project, where given) has none. */
 export async function findRecord(
   tx: TenantHandle,
   requestId: string,
   projectId: string | null,
 ): Promise<string | null> {
-  const { rows } = await sql<RecordRow>`
-    select record from tenant.requests
-    where request_id = ${requestId}::uuid and (${projectId}::text is null or project_id = ${projectId})
-  `.execute(tx);
+  const { rows } = await recordQuery(requestId, projectId).execute(tx);
   return rows[0]?.record ?? null;
 }
 
 /**
- * The records that a filter lets through as JSON, newest first. Walks, newest month first and only as far as `limit`
+ * Texts of the records that a filter lets through, newest first. Walks, newest month first and only as far as `limit`
  * asks, the primary key or the index of the narrowest filter: requests_by_key, _by_target, _by_project, _by_end_user,
  * _by_fault. `model` alone has no index: it is compared row by row.
  */
-export async function listRecords(tx: TenantHandle, filter: RequestFilter, limit: number): Promise<string[]> {
-  const { rows } = await sql<RecordRow>`
+export function recordsQuery(filter: RequestFilter, limit: number): RawBuilder<RecordRow> {
+  return sql<RecordRow>`
     select record from tenant.requests
     where ${conditions(filter)}
     order by request_id desc
-    limit ${limit}
-  `.execute(tx);
+    limit ${limit}`;
+}
+
+/** The records that a filter lets through as JSON, newest first. */
+export async function listRecords(tx: TenantHandle, filter: RequestFilter, limit: number): Promise<string[]> {
+  const { rows } = await recordsQuery(filter, limit).execute(tx);
   return rows.map((row) => row.record);
 }
 

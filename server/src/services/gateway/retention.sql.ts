@@ -36,10 +36,10 @@ export async function makeEventDays(tx: SystemHandle, ahead: number): Promise<nu
   return rows[0]?.count ?? 0;
 }
 
-/** Drops the days of the event log that end at or before `before`. Answers how many were dropped. */
-export async function dropEventDays(tx: SystemHandle, before: Date): Promise<number> {
+/** Drops the days of the event log that ended `days` ago, by the database's own clock. Answers how many were dropped. */
+export async function dropEventDays(tx: SystemHandle, days: number): Promise<number> {
   const { rows } = await sql<CountRow>`
-    select platform.drop_partitions('tenant.events'::regclass, ${before}::timestamptz) as count
+    select platform.drop_partitions('tenant.events'::regclass, now() - make_interval(days => ${days}::integer)) as count
   `.execute(tx);
   return rows[0]?.count ?? 0;
 }

@@ -56,8 +56,13 @@ export function createPartitionKeeper(
     return requests + usage + (await makeEventDays(tx, eventDaysAhead));
   }
 
+  /** A transaction for each table, so that nobody waits for one table's lock because of another's. */
+  async function inDoor(work: (tx: SystemHandle) => Promise<number>): Promise<number> {
+    return db.withSystem('partitions', work);
+  }
+
   async function make(from: Date, months: number): Promise<void> {
-    const made = await db.withSystem('partitions', async (tx) => makeAll(tx, from, months));
+    const made = await inDoor((tx) => makeAll(tx, from, months));
     if (made > 0) logger.info({ made }, 'partitions made');
   }
 
@@ -85,14 +90,14 @@ export function createPartitionKeeper(
       const now = clock.now();
       const requestsBefore = new Date(now - (settings.requestDays ?? 90) * dayMs);
       const usageBefore = startOfMonth(now, settings.usageMonths ?? 13);
-      const eventsBefore = new Date(now - (settings.eventDays ?? 7) * dayMs);
-      const dropped = await db.withSystem('partitions', async (tx) => {
-        const requests = await dropMonths(tx, 'tenant.requests', requestsBefore);
-        const usage = await dropMonths(tx, 'tenant.usage_records', usageBefore);
-        return { requests, usage, events: await dropEventDays(tx, eventsBefore) };
-      });
-      if (dropped.requests + dropped.usage + dropped.events > 0)
+      const dropped = {
+        requests: await inDoor((tx) => dropMonths(tx, 'tenant.requests', requestsBefore)),
+        usage: await inDoor((tx) => dropMonths(tx, 'tenant.usage_records', usageBefore)),
+        events: await inDoor((tx) => dropEventDays(tx, settings.eventDays ?? 7)),
+      };
+      if (dropped.requests + dropped.usage + dropped.events > 0) {
         logger.info(dropped, 'expired partitions dropped');
+      }
     },
   };
   return keeper;

@@ -64,14 +64,13 @@ const groupColumns: Readonly<Record<UsageGroup, RawBuilder<unknown>>> = {
  * Sums by group, at most `limit` groups in no order. Reads every usage row of the tenant within the ids, by the primary
  * key of the months that they touch: about a microsecond for each row.
  */
-export async function sumUsage(
-  tx: TenantHandle,
+export function sumQuery(
   groups: readonly UsageGroup[],
   filter: UsageFilter,
   limit: number,
-): Promise<UsageSums[]> {
+): RawBuilder<SumRow> {
   const columns = sql.join(groups.map((group) => groupColumns[group]));
-  const { rows } = await sql<SumRow>`
+  return sql<SumRow>`
     select array[${columns}]::text[] as keys,
       count(*) as requests,
       count(*) filter (where outcome = 'failed') as failed,
@@ -86,8 +85,17 @@ export async function sumUsage(
     from tenant.usage_records
     where ${conditions(filter)}
     group by 1
-    limit ${limit}
-  `.execute(tx);
+    limit ${limit}`;
+}
+
+/** What `sumQuery` finds, as integers. */
+export async function sumUsage(
+  tx: TenantHandle,
+  groups: readonly UsageGroup[],
+  filter: UsageFilter,
+  limit: number,
+): Promise<UsageSums[]> {
+  const { rows } = await sumQuery(groups, filter, limit).execute(tx);
   return rows.map(sumsOf);
 }
 
