@@ -1,5 +1,5 @@
-import { v7 } from 'uuid';
 import { AppError } from './error.ts';
+import { uuidV7 } from './uuid-v7.ts';
 
 /**
  * Ids. Inside Stoa and in SQL an id is a UUIDv7 in lower-case text form; at the edge it is a TypeID
@@ -28,15 +28,15 @@ export function isUuid(text: string): boolean {
 
 /** A new UUIDv7, monotonic within the process. */
 export function newUuid(): string {
-  return v7();
+  return uuidV7();
 }
 
 export function newTenantId(): TenantId {
-  return asTenantId(v7());
+  return asTenantId(uuidV7());
 }
 
 export function newRequestId(): RequestId {
-  return asRequestId(v7());
+  return asRequestId(uuidV7());
 }
 
 /** Marks UUID text as a tenant's id. Throws `invalid_request` where it is no UUID. */

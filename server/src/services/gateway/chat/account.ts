@@ -75,6 +75,16 @@ export class Account {
     this.#isOpened = true;
   }
 
+  /** A span of one call of a provider; null where nothing is traced. */
+  startAttemptSpan(target: Target): Span | null {
+    const { tracer } = this.#runtime;
+    if (!tracer.isEnabled) return null;
+    const span = tracer.startChild(this.span, 'provider.call');
+    span.setAttribute('stoa.target', target.id);
+    span.setAttribute('stoa.provider', target.provider.id);
+    return span;
+  }
+
   /**
    * Prices the usage, gives the rest of the reservation back and writes the record. The answer's end may go out when this
    * has returned, or its promise resolved.
@@ -107,9 +117,19 @@ export class Account {
     this.reservation = null;
     const firstTokenMs = this.firstTokenMs === null ? null : this.firstTokenMs - this.startedMs;
     metrics.requestEnded(record, clock.monotonic() - this.startedMs, firstTokenMs);
+    if (this.#runtime.tracer.isEnabled) this.#describeSpan(outcome, usage);
     this.span.end(error ?? undefined);
     // Nothing was opened, and nothing can be recorded: waiting for a record would only delay the refusal.
     if (error?.code === 'metering_unavailable' && !this.#isOpened) return undefined;
     return journal.settle(record);
+  }
+
+  #describeSpan(outcome: Outcome, usage: Usage): void {
+    this.span.setAttribute('stoa.request_id', this.#context.publicRequestId);
+    this.span.setAttribute('stoa.tenant_id', this.#principal.tenantId);
+    this.span.setAttribute('stoa.outcome', outcome);
+    this.span.setAttribute('gen_ai.request.model', this.#intake.model);
+    this.span.setAttribute('gen_ai.usage.input_tokens', usage.input_tokens);
+    this.span.setAttribute('gen_ai.usage.output_tokens', usage.output_tokens);
   }
 }

@@ -248,6 +248,7 @@ export interface ChatServerOptions {
   readonly provider?: ModelProvider;
   readonly quotas?: QuotasApi;
   readonly clock?: Clock;
+  readonly tracer?: Tracer;
 }
 
 export interface ChatServer {
@@ -280,7 +281,7 @@ function chatPathOf(options: ChatServerOptions, journal: Journal): ChatPath {
   return createChatPath({
     clock: options.clock ?? manualClock(),
     logger: silentLogger,
-    tracer: noTraces,
+    tracer: options.tracer ?? noTraces,
     metrics: noMetrics,
     providers: new Map([['openai-compatible', options.provider ?? new DrivenProvider()]]),
     registry: {

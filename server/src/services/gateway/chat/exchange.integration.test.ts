@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { afterEach, test } from 'node:test';
 import { AppError, type ManualClock, manualClock } from '#kernel';
+import type { Span } from '#telemetry';
 import {
   type ChatServer,
   type ChatServerOptions,
@@ -412,6 +413,55 @@ test('the breaker opens on repeated faults, answers 503 at once, and a probe clo
   (await server.provider.nth(before + 1)).answer(completion);
   assert.equal((await asking).status, 200);
   assert.equal(server.chat.health.isHealthy(), true);
+});
+
+test('a probe that streams closes the breaker with its first frame, not with its end', async () => {
+  const server = await open({ targets: [testTarget({ deadlines: { betweenFramesMs: 1_000 } })] });
+  for (let failed = 1; failed <= 10; failed += 1) {
+    const asking = post(server.url, chatPath, streamed);
+    const call = await server.provider.nth(failed);
+    call.stream(frame('a'));
+    call.fault('cut');
+    await (await asking).whole;
+  }
+  assert.equal((await post(server.url, chatPath, streamed)).status, 503);
+  pass(server.chat, server.clock, 1_000);
+  const probing = post(server.url, chatPath, streamed);
+  const probe = await server.provider.nth(11);
+  assert.equal((await post(server.url, chatPath, chat)).status, 503, 'one probe at a time');
+  probe.stream(frame('a'));
+  await (await probing).until('"a"');
+  const asking = post(server.url, chatPath, chat);
+  (await server.provider.nth(12)).answer(completion);
+  assert.equal((await asking).status, 200);
+});
+
+test('a traced request has a span for each call of a provider, and the provider gets its traceparent', async () => {
+  const ended: string[] = [];
+  const spanOf = (name: string): Span => ({
+    traceId: 'trace',
+    traceparent: `parent-${name}`,
+    setAttribute: () => undefined,
+    end: (error) => {
+      ended.push(`${name} ${error === undefined ? 'ok' : 'failed'}`);
+    },
+  });
+  let calls = 0;
+  const server = await open({
+    tracer: {
+      isEnabled: true,
+      startRequest: (name, linked) => spanOf(`${name} ${linked ?? ''}`),
+      startChild: () => spanOf(`call ${(calls += 1)}`),
+    },
+  });
+  const asking = post(server.url, chatPath, chat, { traceparent: 'theirs' });
+  (await server.provider.nth(1)).fault('unreachable');
+  pass(server.chat, server.clock, 400);
+  const call = await server.provider.nth(2);
+  assert.equal(call.call.traceparent, 'parent-call 2');
+  call.answer(completion);
+  await (await asking).whole;
+  assert.deepEqual(ended, ['call 1 failed', 'call 2 ok', 'chat.completions theirs ok']);
 });
 
 test('a full bulkhead makes a call wait for a second, then answers 503; a place that frees is taken in order', async () => {

@@ -91,7 +91,8 @@ export class Exchange implements Swept, WholeAttemptOwner, StreamAttemptOwner, D
     this.#runtime.running.add(this);
     this.#runtime.sweep.join(this);
     this.#response.once('close', () => this.#guard(() => this.#onClientGone()));
-    this.#guard(() => this.#findTargets());
+    if (this.#response.destroyed) this.#onClientGone();
+    else this.#guard(() => this.#findTargets());
   }
 
   #findTargets(): void {
@@ -198,7 +199,7 @@ export class Exchange implements Swept, WholeAttemptOwner, StreamAttemptOwner, D
       body: bodyFor(intake, step.target, this.#addedOutputLimit),
       json: intake.json,
       stream: intake.stream,
-      traceparent: this.#account.span.traceparent,
+      traceparent: (attempt.ports.span ?? this.#account.span).traceparent,
       publicRequestId: this.#context.publicRequestId,
     });
   }
@@ -208,6 +209,7 @@ export class Exchange implements Swept, WholeAttemptOwner, StreamAttemptOwner, D
       target: step.target,
       circuit: step.circuit,
       permit: step.permit,
+      span: this.#account.startAttemptSpan(step.target),
       leaveBulkhead: () => bulkhead.release(),
       startedMs: this.#runtime.clock.monotonic(),
       startedAt: isoTime(this.#runtime.clock.now()),
@@ -242,7 +244,7 @@ export class Exchange implements Swept, WholeAttemptOwner, StreamAttemptOwner, D
     const client = this.#client;
     if (this.#isOver || client === null) return;
     if (attempt.firstTokenMs === null) {
-      attempt.firstTokenMs = this.#runtime.clock.monotonic();
+      attempt.markFirstToken(this.#runtime.clock.monotonic());
       this.#account.firstTokenMs = attempt.firstTokenMs;
       this.#phase = 'streaming';
       this.#releaseBody();

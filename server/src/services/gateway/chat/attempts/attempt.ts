@@ -1,6 +1,7 @@
 import type { AttemptRecord } from '@stoa/contracts';
 import type { AppError, Permit } from '#kernel';
 import type { AnswerSink, ModelCall, ModelExchange, ModelProvider, ProviderFault, Target } from '#models';
+import type { Span } from '#telemetry';
 import type { Circuit } from './circuits.ts';
 import { isProviderFault } from './fault-errors.ts';
 
@@ -8,6 +9,8 @@ export interface AttemptPorts {
   readonly target: Target;
   readonly circuit: Circuit;
   readonly permit: Permit;
+  /** Of this attempt; null where nothing is traced. */
+  readonly span: Span | null;
   /** Gives the place in the provider's bulkhead back. */
   leaveBulkhead(): void;
   readonly startedMs: number;
@@ -30,9 +33,11 @@ export abstract class Attempt implements AnswerSink {
   #status: number | null = null;
   #providerRequestId: string | null = null;
   #isConcluded = false;
+  #permit: Permit;
 
   constructor(ports: AttemptPorts) {
     this.ports = ports;
+    this.#permit = ports.permit;
     this.lastFrameMs = ports.startedMs;
   }
 
@@ -77,6 +82,17 @@ export abstract class Attempt implements AnswerSink {
   abstract silence(): void;
 
   /**
+   * The first token reached us. A probe has shown by that what it was for: the provider works again, and the calls of
+   * others need not wait for the end of this stream. How the stream ends is counted as any call's.
+   */
+  markFirstToken(nowMs: number): void {
+    this.firstTokenMs = nowMs;
+    if (this.#permit !== 'probe') return;
+    this.ports.circuit.breaker.succeed('probe');
+    this.#permit = 'call';
+  }
+
+  /**
    * Closes the attempt and tells what is recorded of it; null where it was closed already.
    * @param error what the tenant reads of it in the explanation; null where the attempt succeeded
    * @param isTelling false where the end says nothing about the provider: a caller's own deadline
@@ -90,10 +106,11 @@ export abstract class Attempt implements AnswerSink {
     if (this.#isConcluded) return null;
     this.#isConcluded = true;
     const { breaker } = this.ports.circuit;
-    if (!isTelling || (fault !== null && !isProviderFault(fault))) breaker.forget(this.ports.permit);
-    else if (fault === null) breaker.succeed(this.ports.permit);
-    else breaker.fail(this.ports.permit);
+    if (!isTelling || (fault !== null && !isProviderFault(fault))) breaker.forget(this.#permit);
+    else if (fault === null) breaker.succeed(this.#permit);
+    else breaker.fail(this.#permit);
     this.ports.leaveBulkhead();
+    this.ports.span?.end(error ?? undefined);
     return this.#makeRecord(fault, error, nowMs);
   }
 
