@@ -15,7 +15,7 @@ export interface OpenAiSettings {
 }
 
 /** Names that the process itself gives to providers; no entry of the API or the file can bear them. */
-export const settingsProviderName = 'default';
+const settingsProviderName = 'default';
 export const reservedProviderNames: ReadonlySet<string> = new Set([
   settingsProviderName,
   'extractive',

@@ -20,7 +20,7 @@ import type { TargetPolicy } from './types.ts';
  * recently used out; a change made here is in memory before its answer goes out, one made elsewhere comes by a poll each
  * second that looks back over a window longer than any transaction may last.
  */
-export const maximumKnownPolicies = 20_000;
+const maximumKnownPolicies = 20_000;
 const windowMs = 60_000;
 /** After so long without a good poll, what is remembered may have been missed by the window. */
 const forgetAfterMs = 45_000;

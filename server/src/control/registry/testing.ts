@@ -50,7 +50,7 @@ export async function openListingServer(ids: readonly string[]): Promise<Listing
 }
 
 const nothing = { add: () => undefined, set: () => undefined, observe: () => undefined };
-export const noMetrics: MetricRegistry = {
+const noMetrics: MetricRegistry = {
   counter: () => nothing,
   gauge: () => nothing,
   histogram: () => nothing,

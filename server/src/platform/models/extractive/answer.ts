@@ -10,7 +10,7 @@ export interface ExtractiveAnswer {
   readonly finishReason: 'stop' | 'length';
 }
 
-export const maximumQuotations = 3;
+const maximumQuotations = 3;
 const closing = 'These are quotations; no text was generated.';
 
 /**

@@ -168,8 +168,8 @@ function definitionBoost(entry: Entry, subject: string | null): number {
   const sentence = entry.file.text.slice(entry.start, entry.end).toLowerCase();
   const plain = sentence.replace(/[*_`]/g, '').replace(/\b(?:an?|the) /g, '');
   for (const verb of [' is ', ' are ']) {
-    if (plain.startsWith(subject + verb)) return 1.8;
-    if (plain.includes(` ${subject}${verb}`)) return 1.4;
+    if (plain.startsWith(subject + verb)) return 2.4;
+    if (plain.includes(` ${subject}${verb}`)) return 2.2;
   }
   return 1;
 }

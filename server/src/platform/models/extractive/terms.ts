@@ -3,7 +3,7 @@ import { stem } from './stemmer.ts';
 /** Words that say nothing of what a text is about, and the words that people wrap a question in. */
 const stopWords = new Set(
   `a about above after again against all also am an and any are as at be because been before being below between both
-  but by can cannot could did do does doing don down during each few for from further had has have having he her here
+  but by can cannot could did do does doing don during each few for from further had has have having he her here
   hers him his how i if in into is isn it its itself just ll me more most must my no nor not now of off on once only or
   other our ours out over own re s same shall she should so some such t than that the their them then there these they
   this those through to too under until up us ve very was we were what when where which while who whom whose why will
@@ -16,13 +16,14 @@ const stopWords = new Set(
 
 /**
  * The terms of a text in order: lower case, without stop words, stemmed. `maximum` bounds how many come back.
- * Identifiers fall into their words: `tenant_id` is `tenant` and `id`. Letters of every script count.
+ * Identifiers fall into their words: `tenant_id` is `tenant` and `id`. Letters of every script count; a
+ * single Latin letter or digit says too little.
  */
 export function termsOf(text: string, maximum = Number.POSITIVE_INFINITY): string[] {
   const found: string[] = [];
   for (const match of text.toLowerCase().matchAll(/[\p{L}\p{N}]+/gu)) {
     const word = match[0];
-    if (word.length > 40 || stopWords.has(word)) continue;
+    if (word.length > 40 || /^[a-z0-9]$/.test(word) || stopWords.has(word)) continue;
     found.push(stem(word));
     if (found.length >= maximum) break;
   }

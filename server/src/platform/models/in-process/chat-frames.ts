@@ -1,12 +1,5 @@
 import { randomUUID } from 'node:crypto';
 
-/** Token counts as OpenAI's `usage` names them. */
-export interface ChatUsage {
-  readonly prompt_tokens: number;
-  readonly completion_tokens: number;
-  readonly total_tokens: number;
-}
-
 /** Why an answer ended, in OpenAI's words. */
 export type FinishReason = 'stop' | 'length' | 'tool_calls';
 

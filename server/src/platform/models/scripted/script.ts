@@ -114,7 +114,7 @@ export type Script = z.output<typeof scriptShape>;
 export type ScriptRule = Script['rules'][number];
 
 const maximumFileBytes = 4 * 1024 * 1024;
-export const maximumMatchedLength = 4096;
+const maximumMatchedLength = 4096;
 
 /** Reads and checks a script. Rejects with `invalid_configuration` that names the file and the path in it. */
 export async function loadScript(path: string): Promise<Script> {
