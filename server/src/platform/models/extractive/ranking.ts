@@ -163,13 +163,13 @@ function definitionSubject(question: string): string | null {
   return match?.[1]?.toLowerCase() ?? null;
 }
 
+/** "X is ..." at the beginning, or "a X is ..." anywhere; "the next X is ..." defines nothing. */
 function definitionBoost(entry: Entry, subject: string | null): number {
   if (subject === null) return 1;
-  const sentence = entry.file.text.slice(entry.start, entry.end).toLowerCase();
-  const plain = sentence.replace(/[*_`]/g, '').replace(/\b(?:an?|the) /g, '');
+  const sentence = entry.file.text.slice(entry.start, entry.end).toLowerCase().replace(/[*_`]/g, '');
   for (const verb of [' is ', ' are ']) {
-    if (plain.startsWith(subject + verb)) return 2.4;
-    if (plain.includes(` ${subject}${verb}`)) return 2.2;
+    if (sentence.replace(/^(?:an?|the) /, '').startsWith(subject + verb)) return 2.4;
+    if (sentence.includes(` a ${subject}${verb}`) || sentence.includes(` an ${subject}${verb}`)) return 2.2;
   }
   return 1;
 }
