@@ -2,11 +2,11 @@ import assert from 'node:assert/strict';
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { test } from 'node:test';
+import { type TestContext, test } from 'node:test';
 import { sql } from 'kysely';
 import { AppError } from '#kernel';
 import { contractIdleLimitMs, describeDatabaseContract } from './contract.ts';
-import { openDatabase } from './index.ts';
+import { type Database, openDatabase, type PgliteSettings } from './index.ts';
 
 async function dataFolder(): Promise<{ readonly path: string; remove(): Promise<void> }> {
   const path = await mkdtemp(join(tmpdir(), 'stoa-pglite-'));
@@ -30,11 +30,18 @@ describeDatabaseContract('pglite', async (migrations) => {
   };
 });
 
+/** A database that is closed when the test is over, however it ends: an open one would keep the process alive. */
+async function openFor(context: TestContext, settings: Partial<PgliteSettings> = {}): Promise<Database> {
+  const db = await openDatabase({ ...settings, adapter: 'pglite' });
+  context.after(() => db.close());
+  return db;
+}
+
 const tenantId = '00000000-0000-4000-8000-00000000000c';
 
-test('on PGlite, what was committed before a hung statement ended the thread is there afterwards', async () => {
+test('on PGlite, what was committed before a hung statement ended the thread is there afterwards', async (context) => {
   const folder = await dataFolder();
-  const db = await openDatabase({ adapter: 'pglite', directory: folder.path });
+  const db = await openFor(context, { directory: folder.path });
   await db.migrate([]);
   await db.withOperator({ operator: 'system:test' }, 'before', async () => undefined);
   const hung = db.withTenant(
@@ -54,8 +61,8 @@ test('on PGlite, what was committed before a hung statement ended the thread is 
   await folder.remove();
 });
 
-test('on PGlite, a door that waits past its deadline leaves the queue, and the 1,001st is refused at once', async () => {
-  const db = await openDatabase({ adapter: 'pglite' });
+test('on PGlite, a door that waits past its deadline leaves the queue, and the 1,001st is refused at once', async (context) => {
+  const db = await openFor(context);
   const gate = Promise.withResolvers<void>();
   const inside = Promise.withResolvers<void>();
   const holder = db.withTenant({ tenantId }, async () => {
@@ -76,11 +83,10 @@ test('on PGlite, a door that waits past its deadline leaves the queue, and the 1
   );
   gate.resolve();
   await Promise.all([holder, ...queue]);
-  await db.close();
 });
 
-test('on PGlite, closing waits for the open door, and a closed database refuses', async () => {
-  const db = await openDatabase({ adapter: 'pglite' });
+test('on PGlite, closing waits for the open door, and a closed database refuses', async (context) => {
+  const db = await openFor(context);
   const inside = Promise.withResolvers<void>();
   const gate = Promise.withResolvers<void>();
   const holder = db.withTenant({ tenantId }, async (tx) => {

@@ -208,4 +208,6 @@ if (process.env['STOA_TEST_SERVICES'] === '1') {
     };
   });
   describe('the database port on postgres, when the server is lost', describeOutages);
+} else {
+  describe('the database port on postgres', { skip: 'needs PostgreSQL: npm run test:services' }, () => {});
 }

@@ -13,7 +13,7 @@ import type { Session } from './session.ts';
 import { databaseUnavailable } from './sql-error.ts';
 import { statementFacts } from './statement-check.ts';
 import type { NoTables } from './types.ts';
-import { encodeParameter } from './value-codec.ts';
+import { encodeParameter } from './value-encoder.ts';
 
 /** The row type is what the author of the SQL says it is; the query's own tests hold it to that. */
 function asRowsOf<R>(rows: readonly unknown[]): R[];

@@ -9,7 +9,7 @@
 import { type MessagePort, parentPort } from 'node:worker_threads';
 import { PGlite } from '@electric-sql/pglite';
 import type { SqlErrorFields } from '../sql-error.ts';
-import { pgliteParsers } from '../value-codec.ts';
+import { pgliteParsers } from '../value-parsers.ts';
 import type { WorkerAnswer, WorkerReply, WorkerRequest, WorkerSettings } from './protocol.ts';
 
 /** What `stoa db setup` does on a server, for the one database of PGlite. Roles without login: `set role` suffices. */

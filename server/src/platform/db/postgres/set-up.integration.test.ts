@@ -130,6 +130,5 @@ function describeSetUp(): void {
   });
 }
 
-if (process.env['STOA_TEST_SERVICES'] === '1') {
-  describe('the logins on a PostgreSQL server', describeSetUp);
-}
+const skip = process.env['STOA_TEST_SERVICES'] === '1' ? false : 'needs PostgreSQL: npm run test:services';
+describe('the logins on a PostgreSQL server', { skip }, describeSetUp);

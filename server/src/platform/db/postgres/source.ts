@@ -17,7 +17,7 @@ import {
 } from '../session.ts';
 import { databaseUnavailable, deadlineExceeded, translateSqlError } from '../sql-error.ts';
 import type { PostgresSettings } from '../types.ts';
-import { parserOf, type ValueParser } from '../value-codec.ts';
+import { parserOf, type ValueParser } from '../value-parsers.ts';
 
 const connectDeadlineMs = 5000;
 const serverGraceMs = 500;
