@@ -55,7 +55,12 @@ export async function compose(input: ComposeInput): Promise<Composition> {
     idempotency: access.idempotency,
     publicRoutes: routes.filter(({ endpoint }) => endpoint.listener === 'public' && roles.has('gateway')),
     adminRoutes: routes.filter(({ endpoint }) => endpoint.listener === 'admin' && roles.has('control')),
-    lifecycles: [...control.lifecycles, gateway.lifecycle, ...(roles.has('control') ? [timers] : [])],
+    lifecycles: [
+      ...control.lifecycles,
+      warmUpLifecycle(models),
+      gateway.lifecycle,
+      ...(roles.has('control') ? [timers] : []),
+    ],
     health: [...control.health, ...gateway.health],
     gateway,
     firstStart: firstStartPort(control),
@@ -65,6 +70,17 @@ export async function compose(input: ComposeInput): Promise<Composition> {
       await outbound.close();
       await db.close();
     },
+  };
+}
+
+/** Readiness does not wait for the engine's collection; the first question would. */
+function warmUpLifecycle(models: ModelParts): Lifecycle {
+  let warming: Promise<void> = Promise.resolve();
+  return {
+    async start() {
+      warming = models.warmUp();
+    },
+    stop: () => warming,
   };
 }
 

@@ -18,6 +18,8 @@ export interface ModelParts {
     readonly id: string;
     readonly kind: 'chat' | 'embedding';
   }[];
+  /** Reads what would otherwise be read at the first question. Never rejects; nobody need wait for it. */
+  warmUp(): Promise<void>;
   close(): Promise<void>;
 }
 
@@ -46,6 +48,7 @@ export async function createModels(
       { provider: 'extractive', id: 'extractive', kind: 'chat' },
       ...(playing?.models ?? []).map(({ id, kind }) => ({ provider: 'scripted' as const, id, kind })),
     ],
+    warmUp: () => quoting.warmUp(),
     async close() {
       for (const engine of engines) await engine.close();
     },
