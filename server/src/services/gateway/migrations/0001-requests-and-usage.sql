@@ -22,7 +22,7 @@ as $$
     / 1000.0::pg_catalog.float8)
 $$;
 
-grant execute on function platform.uuid_floor(timestamptz) to stoa_tenant, stoa_operator, stoa_system;
+grant execute on function platform.uuid_floor(timestamptz) to stoa_tenant, stoa_operator;
 grant execute on function platform.uuid_time(uuid) to stoa_tenant, stoa_operator, stoa_system;
 
 create table tenant.requests (
