@@ -3,16 +3,16 @@ import type { Route } from '#http';
 import type { HealthPart, Lifecycle } from '#kernel';
 import type { TimerTask } from '#jobs';
 import { type ChatPathDeps, createChatPath } from './chat/chat-path.ts';
-import { createJournal, type JournalSettings } from './journal.ts';
-import { recoverJournals } from './recovery.ts';
-import { createRequestsRoutes } from './requests.ts';
-import { createPartitionKeeper, type RetentionSettings } from './retention.ts';
-import { createSettlement, type SettlementSettings } from './settlement.ts';
-import { createUsageRoutes } from './usage.ts';
+import { createJournal, type JournalSettings } from './journal/journal.ts';
+import { recoverJournals } from './journal/recovery.ts';
+import { createRequestsRoutes } from './requests/requests.ts';
+import { createPartitionKeeper, type RetentionSettings } from './settlement/retention.ts';
+import { createSettlement, type SettlementSettings } from './settlement/settlement.ts';
+import { createUsageRoutes } from './requests/usage.ts';
 
-export type { JournalSettings } from './journal.ts';
-export type { RetentionSettings } from './retention.ts';
-export type { SettlementSettings } from './settlement.ts';
+export type { JournalSettings } from './journal/journal.ts';
+export type { RetentionSettings } from './settlement/retention.ts';
+export type { SettlementSettings } from './settlement/settlement.ts';
 export type * from './types.ts';
 
 export interface GatewayDeps extends Omit<ChatPathDeps, 'journal'> {

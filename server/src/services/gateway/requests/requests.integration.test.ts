@@ -21,12 +21,12 @@ import {
   toTypeId,
 } from '#kernel';
 import { openTestDatabase, type TestDatabase, testedAdapters } from '#testing';
-import { createJournal, type JournalStore } from './journal.ts';
+import { createJournal, type JournalStore } from '../journal/journal.ts';
 import { recordQuery, recordsQuery } from './requests.sql.ts';
 import { createRequestsRoutes, lowestIdAt } from './requests.ts';
-import { createPartitionKeeper } from './retention.ts';
-import { createSettlement, type Settlement } from './settlement.ts';
-import { idAt, noMetrics, recordOf, temporaryFolder } from './testing/records.ts';
+import { createPartitionKeeper } from '../settlement/retention.ts';
+import { createSettlement, type Settlement } from '../settlement/settlement.ts';
+import { idAt, noMetrics, recordOf, temporaryFolder } from '../journal/testing/records.ts';
 import { sumQuery } from './usage.sql.ts';
 import { createUsageRoutes } from './usage.ts';
 

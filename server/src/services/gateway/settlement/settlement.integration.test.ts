@@ -6,10 +6,10 @@ import { sql } from 'kysely';
 import { logStart, readEvents } from '#events';
 import { asRequestId, newTenantId, silentLogger, systemClock, type TenantId } from '#kernel';
 import { openTestDatabase, type TestDatabase, testedAdapters } from '#testing';
-import { createJournal, type JournalStore } from './journal.ts';
+import { createJournal, type JournalStore } from '../journal/journal.ts';
 import { createPartitionKeeper } from './retention.ts';
 import { createSettlement, type Settlement } from './settlement.ts';
-import { countingMetrics, idAt, openedOf, recordOf, temporaryFolder } from './testing/records.ts';
+import { countingMetrics, idAt, openedOf, recordOf, temporaryFolder } from '../journal/testing/records.ts';
 
 interface Line {
   readonly journal: JournalStore;

@@ -1,6 +1,6 @@
 import { attemptShape, requestCompletedV1 } from '@stoa/contracts';
 import { z } from 'zod';
-import type { OpenedEntry } from './types.ts';
+import type { OpenedEntry } from '../types.ts';
 
 /**
  * One line of the journal: its type, a space, and what the type says.

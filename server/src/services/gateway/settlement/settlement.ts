@@ -16,8 +16,8 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { type Database, SqlError } from '#db';
 import { AppError, type Clock, type Logger, uuidTimeMs } from '#kernel';
 import type { MetricRegistry } from '#telemetry';
-import { batchRecords, type JournalStore, type PendingRecord } from './journal.ts';
-import { settlementMetrics } from './journal-metrics.ts';
+import { batchRecords, type JournalStore, type PendingRecord } from '../journal/journal.ts';
+import { settlementMetrics } from '../journal/journal-metrics.ts';
 import type { PartitionKeeper } from './retention.ts';
 import { insertRecords } from './settlement.sql.ts';
 

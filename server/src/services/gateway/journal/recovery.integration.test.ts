@@ -11,8 +11,8 @@ import { newTenantId, silentLogger, systemClock, type TenantId } from '#kernel';
 import { openTestDatabase, type TestDatabase, testedAdapters } from '#testing';
 import { createJournal, type JournalStore, type PendingRecord } from './journal.ts';
 import { recoverJournals, type RecoveryReport } from './recovery.ts';
-import { createPartitionKeeper } from './retention.ts';
-import { createSettlement, type Settlement } from './settlement.ts';
+import { createPartitionKeeper } from '../settlement/retention.ts';
+import { createSettlement, type Settlement } from '../settlement/settlement.ts';
 import { noMetrics, openedOf, recordOf, temporaryFolder } from './testing/records.ts';
 
 const writerPath = fileURLToPath(new URL('./testing/journal-writer.ts', import.meta.url));

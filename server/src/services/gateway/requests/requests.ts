@@ -18,7 +18,7 @@ import {
   toTypeId,
 } from '#kernel';
 import { findRecord, listRecords, type RequestFilter } from './requests.sql.ts';
-import type { Journal } from './types.ts';
+import type { Journal } from '../types.ts';
 
 export interface RequestsDeps {
   readonly db: Database;

@@ -10,7 +10,7 @@ import type { Database } from '#db';
 import { type JsonRoute, tenantRoute } from '#http';
 import { AppError, type Clock, pageOf, type TenantPrincipal } from '#kernel';
 import { lowestIdAt, visibleProject } from './requests.ts';
-import type { Journal } from './types.ts';
+import type { Journal } from '../types.ts';
 import { sumUsage, type UsageFilter, type UsageSums } from './usage.sql.ts';
 import { add, dateOf, isCounted, keyOf, nothing, sumsOfRecord, totalsOf } from './usage-sums.ts';
 

@@ -38,7 +38,7 @@ import { type JournalFiles, localFiles } from './journal-files.ts';
 import { openedJson } from './journal-line.ts';
 import { journalMetrics } from './journal-metrics.ts';
 import { type LinePlace, type Segment, Segments } from './journal-segments.ts';
-import type { Journal, OpenedEntry } from './types.ts';
+import type { Journal, OpenedEntry } from '../types.ts';
 
 export interface JournalDeps {
   readonly clock: Clock;
@@ -104,7 +104,7 @@ interface Waiting extends PendingRecord {
 
 interface Opened {
   segment: Segment | null;
-  readonly json: string;
+  readonly entry: OpenedEntry;
 }
 
 function meteringUnavailable(): AppError {
@@ -179,12 +179,11 @@ class SegmentedJournal implements JournalStore {
   open(entry: OpenedEntry): void {
     if (this.#isClosed || this.#opened.size + this.#pending.size >= this.#maxPending) throw this.#refusal();
     if (this.#opened.has(entry.requestId)) throw new Error(`request ${entry.requestId} was opened twice`);
-    const json = openedJson(entry);
     const isFull = this.#segments.totalBytes >= this.#maxBytes;
-    const place = isFull ? null : this.#append('O', entry.requestId, json);
+    const place = isFull ? null : this.#append('O', entry.requestId, openedJson(entry));
     if (place === null && !this.#isDatabaseReachable) throw this.#refusal();
     if (place !== null) place.segment.openCount += 1;
-    this.#opened.set(entry.requestId, { segment: place?.segment ?? null, json });
+    this.#opened.set(entry.requestId, { segment: place?.segment ?? null, entry });
   }
 
   settle(record: RequestCompletedV1): void | Promise<void> {
@@ -306,7 +305,7 @@ class SegmentedJournal implements JournalStore {
   #moveOpened(segment: Segment): void {
     for (const [requestId, opened] of this.#opened) {
       if (opened.segment !== segment) continue;
-      const place = this.#append('O', requestId, opened.json);
+      const place = this.#append('O', requestId, openedJson(opened.entry));
       if (place === null) return;
       place.segment.openCount += 1;
       opened.segment = place.segment;

@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import type { RequestCompletedV1 } from '@stoa/contracts';
 import { asRequestId, newUuid, type TenantId } from '#kernel';
 import type { MetricRegistry } from '#telemetry';
-import type { OpenedEntry } from '../types.ts';
+import type { OpenedEntry } from '../../types.ts';
 
 /** Metrics that count nothing. */
 export const noMetrics: MetricRegistry = {
