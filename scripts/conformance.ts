@@ -7,7 +7,7 @@
  */
 import { statSync } from 'node:fs';
 import path from 'node:path';
-import { countsLine, describeRun, sumOf } from './testing/report.ts';
+import { countsLine, describeRun, sayInterrupted, sumOf } from './testing/report.ts';
 import { requireNode } from './testing/require-node.ts';
 import { endGroupsWithUs } from './testing/run-process.ts';
 import { runTests, type TestRun } from './testing/run-tests.ts';
@@ -48,7 +48,8 @@ function requireCases(run: TestRun): TestRun {
 }
 
 async function main(): Promise<void> {
-  endGroupsWithUs();
+  const runs: TestRun[] = [];
+  endGroupsWithUs(() => sayInterrupted(runs));
   requireNode();
   if (process.env['STOA_CONFORMANCE'] === 'skip') {
     console.log('conformance: SKIPPED, because STOA_CONFORMANCE=skip');
@@ -58,7 +59,6 @@ async function main(): Promise<void> {
   const environment = { ...process.env, STOA_CONFORMANCE_DATA: dataFolder() };
   const files = findTestFiles(rootFolder, 'conformance', process.argv.slice(2));
   if (files.length === 0) throw new Error('no *.conformance.test.ts was found');
-  const runs: TestRun[] = [];
   for (const file of files) {
     const options = { root: rootFolder, files: [file], forceExit: false, environment, deadlineMs };
     const run = requireCases(await runTests(options));

@@ -6,7 +6,7 @@
  */
 import { connect } from 'node:net';
 import { once } from 'node:events';
-import { countsLine, describeRun, sumOf } from './testing/report.ts';
+import { countsLine, describeRun, sayInterrupted, sumOf } from './testing/report.ts';
 import { requireNode } from './testing/require-node.ts';
 import { endGroupsWithUs } from './testing/run-process.ts';
 import { runTests, type TestRun } from './testing/run-tests.ts';
@@ -45,8 +45,12 @@ async function requireDatabase(adminUrl: string): Promise<void> {
   }
 }
 
-async function runSeparately(files: string[], environment: NodeJS.ProcessEnv): Promise<TestRun[]> {
-  const runs: TestRun[] = [];
+/** Runs each file in a process of its own, adding to `runs` as they end. */
+async function runSeparately(
+  files: string[],
+  environment: NodeJS.ProcessEnv,
+  runs: TestRun[],
+): Promise<void> {
   const waiting = [...files];
   const work = async (): Promise<void> => {
     for (let file = waiting.shift(); file !== undefined; file = waiting.shift()) {
@@ -62,11 +66,9 @@ async function runSeparately(files: string[], environment: NodeJS.ProcessEnv): P
     }
   };
   await Promise.all(Array.from({ length: concurrency }, work));
-  return runs;
 }
 
-async function runPure(files: string[], environment: NodeJS.ProcessEnv): Promise<TestRun[]> {
-  if (files.length === 0) return [];
+async function runPure(files: string[], environment: NodeJS.ProcessEnv): Promise<TestRun> {
   const run = await runTests({
     root: rootFolder,
     files,
@@ -75,11 +77,12 @@ async function runPure(files: string[], environment: NodeJS.ProcessEnv): Promise
     deadlineMs: pureDeadlineMs,
   });
   console.log(describeRun(run, rootFolder));
-  return [run];
+  return run;
 }
 
 async function main(): Promise<void> {
-  endGroupsWithUs();
+  const runs: TestRun[] = [];
+  endGroupsWithUs(() => sayInterrupted(runs));
   requireNode();
   const isAgainstServices = process.argv.includes('--services');
   const filters = process.argv.slice(2).filter((argument) => argument !== '--services');
@@ -94,7 +97,8 @@ async function main(): Promise<void> {
   if (pure.length + separate.length === 0)
     throw new Error(`no test file found for ${filters.join(' ') || 'all'}`);
   console.log(`${pure.length} pure test files, ${separate.length} with a process of their own`);
-  const runs = [...(await runPure(pure, environment)), ...(await runSeparately(separate, environment))];
+  if (pure.length > 0) runs.push(await runPure(pure, environment));
+  await runSeparately(separate, environment, runs);
   const counts = sumOf(runs);
   for (const failure of runs.flatMap((run) => run.failures)) {
     console.log(`FAILED ${failure.name} (${failure.place})`);

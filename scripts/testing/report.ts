@@ -23,6 +23,13 @@ export function countsLine({ passed, failed, skipped }: Counts): string {
   return `${passed} passed, ${failed} failed${skipped > 0 ? `, ${skipped} skipped` : ''}`;
 }
 
+/** What to write when a run is cut short: the counts of what has ended, and one failure for what has not. */
+export function sayInterrupted(runs: TestRun[]): void {
+  const counts = sumOf(runs);
+  console.log('interrupted');
+  console.log(countsLine({ ...counts, failed: counts.failed + 1 }));
+}
+
 /** One line for a run that passed; the failures and all output of one that did not. */
 export function describeRun(run: TestRun, root: string): string {
   const [first] = run.files;

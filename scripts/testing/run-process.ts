@@ -29,16 +29,17 @@ function killGroup(child: ChildProcess, signal: NodeJS.Signals): void {
 }
 
 /**
- * On SIGINT or SIGTERM ends every process group that `runNode` started, then this process with the usual code.
- * Call once, at the start of a script.
+ * On SIGINT or SIGTERM ends every process group that `runNode` started, lets `sayGoodbye` write a last word, and
+ * ends this process with the usual code. Call once, at the start of a script.
  */
-export function endGroupsWithUs(): void {
+export function endGroupsWithUs(sayGoodbye: () => void): void {
   for (const [signal, exitCode] of [
     ['SIGINT', 130],
     ['SIGTERM', 143],
   ] as const) {
     process.once(signal, () => {
       for (const child of running) killGroup(child, 'SIGKILL');
+      sayGoodbye();
       process.exit(exitCode);
     });
   }

@@ -95,7 +95,7 @@ function judge(
   return {
     files,
     passed: tests.filter((record) => record.outcome === 'passed').length,
-    skipped: tests
+    skipped: outcomes
       .filter((record) => record.outcome === 'skipped')
       .map(({ name, reason }) => ({ name, reason: reason ?? 'no reason given' })),
     failures,
