@@ -62,8 +62,9 @@ async function* eventData(
   answer: Response,
   translate: <Result>(step: () => Promise<Result>) => Promise<Result>,
 ): AsyncGenerator<string> {
-  const reader = answer.body?.getReader();
-  if (reader === undefined) return;
+  const body: ReadableStream<Uint8Array> | null = answer.body;
+  if (body === null) return;
+  const reader = body.getReader();
   const decoder = new TextDecoder();
   let rest = '';
   let data: string[] = [];

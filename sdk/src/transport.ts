@@ -55,22 +55,22 @@ export interface Transport {
    * Calls any endpoint of the contracts. Resolves with the body, checked against the endpoint's schema.
    * @throws {StoaError} for every answer that is no success, and where no answer comes
    */
-  call<Params extends z.ZodType, Query extends z.ZodType, Body extends z.ZodType, Output>(
+  readonly call: <Params extends z.ZodType, Query extends z.ZodType, Body extends z.ZodType, Output>(
     endpoint: Endpoint<Params, Query, Body, Output>,
     input: CallInput<Params, Query, Body>,
-  ): Promise<Output>;
+  ) => Promise<Output>;
   /** Like `call`, with the status and the names that the headers carry. */
-  exchange<Params extends z.ZodType, Query extends z.ZodType, Body extends z.ZodType, Output>(
+  readonly exchange: <Params extends z.ZodType, Query extends z.ZodType, Body extends z.ZodType, Output>(
     endpoint: Endpoint<Params, Query, Body, Output>,
     input: CallInput<Params, Query, Body>,
-  ): Promise<Answer<Output>>;
+  ) => Promise<Answer<Output>>;
   /** For endpoints that answer without a body. */
-  send<Params extends z.ZodType, Query extends z.ZodType, Body extends z.ZodType>(
+  readonly send: <Params extends z.ZodType, Query extends z.ZodType, Body extends z.ZodType>(
     endpoint: Endpoint<Params, Query, Body>,
     input: CallInput<Params, Query, Body>,
-  ): Promise<void>;
+  ) => Promise<void>;
   /** The answer before its body is read, when it is a success. For streams. */
-  open(endpoint: Endpoint, input: RawInput): Promise<Response>;
+  readonly open: (endpoint: Endpoint, input: RawInput) => Promise<Response>;
 }
 
 export interface RawInput extends CallOptions {
@@ -122,7 +122,7 @@ export function createTransport(settings: TransportSettings): Transport {
     open,
     exchange,
     call: async (endpoint, input) => (await exchange(endpoint, input)).body,
-    async send(endpoint, input) {
+    send: async (endpoint, input) => {
       const answer = await open(endpoint, input);
       await translated(root, input, () => answer.arrayBuffer());
     },
