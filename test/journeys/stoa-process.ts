@@ -3,7 +3,7 @@
  * With STOA_TEST_SERVICES=1 it runs on a scratch database of the local PostgreSQL, else on PGlite.
  */
 import { type ChildProcess, spawn } from 'node:child_process';
-import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import pg from 'pg';
@@ -23,11 +23,17 @@ export interface StoaOptions {
   readonly env?: Readonly<Record<string, string>>;
   /** What follows `main.ts`; default `serve all`. */
   readonly args?: readonly string[];
+  /** Rules of the scripted provider, as YAML (which JSON is). */
+  readonly script?: string;
 }
 
 export interface StoaProcess {
   readonly credentials: Credentials;
   readonly dataDirectory: string;
+  /** What it was started with, for a second process beside it. */
+  readonly environment: Readonly<Record<string, string | undefined>>;
+  /** The PostgreSQL database that was made for it; null on PGlite. */
+  readonly database: string | null;
   readonly child: ChildProcess;
   /** All that the process wrote so far. */
   output(): string;
@@ -59,37 +65,48 @@ export interface Answer {
 const mainFile = join(import.meta.dirname, '..', '..', 'server', 'src', 'main.ts');
 const adminUrl = process.env['STOA_TEST_DATABASE_ADMIN_URL'] ?? 'postgres://root@127.0.0.1:5432/postgres';
 const usesPostgres = process.env['STOA_TEST_SERVICES'] === '1';
+const outputLimitChars = 1_000_000;
+const readyWithinMs = 120_000;
 let databaseCount = 0;
 
-/** Starts and waits for `/readyz`. Rejects with the process's output where it ends or a minute passes first. */
+/** Starts and waits for `/readyz`. Rejects with the process's output where it ends or two minutes pass first. */
 export async function startStoa(options: StoaOptions = {}): Promise<StoaProcess> {
   const scratch = mkdtempSync(join(tmpdir(), 'stoa-journey-'));
   const dataDirectory = join(scratch, 'data');
   const database = usesPostgres ? `stoa_journey_${process.pid}_${++databaseCount}` : null;
   if (database) await admin(`create database ${database}`);
+  const scriptFile = join(scratch, 'script.yaml');
+  if (options.script !== undefined) writeFileSync(scriptFile, options.script);
   const env: Record<string, string | undefined> = {
     ...cleanEnvironment(),
     STOA_DATA_DIR: dataDirectory,
     STOA_LISTEN: '127.0.0.1:0',
     STOA_ADMIN_LISTEN: '127.0.0.1:0',
     ...(database ? { STOA_DATABASE_URL: databaseUrl(database) } : {}),
+    ...(options.script === undefined ? {} : { STOA_SCRIPTED_FILE: scriptFile }),
     ...options.env,
   };
   let output = '';
   const launch = async (): Promise<{ child: ChildProcess; credentials: Credentials }> => {
     output = '';
-    const child = spawn(process.execPath, [mainFile, ...(options.args ?? ['serve', 'all'])], {
-      env,
-      stdio: ['ignore', 'pipe', 'pipe'],
+    const child = spawnMain(env, options.args ?? ['serve', 'all'], (part) => {
+      output = (output + part).slice(-outputLimitChars);
     });
-    const collect = (part: Buffer): void => {
-      output = (output + part.toString()).slice(-200_000);
-    };
-    child.stdout.on('data', collect);
-    child.stderr.on('data', collect);
-    return { child, credentials: await readiness(child, dataDirectory, () => output) };
+    try {
+      return { child, credentials: await readiness(child, dataDirectory, () => output) };
+    } catch (error) {
+      await end(child, 'SIGKILL');
+      throw error;
+    }
   };
-  let running = await launch();
+  const discard = async (): Promise<void> => {
+    if (database) await admin(`drop database if exists ${database} with (force)`);
+    rmSync(scratch, { recursive: true, force: true });
+  };
+  let running = await launch().catch(async (error: unknown) => {
+    await discard();
+    throw error;
+  });
   const post = async (path: string, body: unknown): Promise<unknown> => {
     const answer = await call('POST', path, { body });
     if (answer.status !== 201) throw new Error(`${path}: ${answer.status} ${answer.text}`);
@@ -112,6 +129,8 @@ export async function startStoa(options: StoaOptions = {}): Promise<StoaProcess>
       return running.child;
     },
     dataDirectory,
+    environment: env,
+    database,
     output: () => output,
     kill: async () => end(running.child, 'SIGKILL').then(() => undefined),
     stop: async () => end(running.child, 'SIGTERM'),
@@ -120,8 +139,7 @@ export async function startStoa(options: StoaOptions = {}): Promise<StoaProcess>
     },
     async dispose() {
       await end(running.child, 'SIGTERM');
-      if (database) await admin(`drop database if exists ${database} with (force)`);
-      rmSync(scratch, { recursive: true, force: true });
+      await discard();
     },
     call,
     async newTenant(name, role = 'admin') {
@@ -132,6 +150,49 @@ export async function startStoa(options: StoaOptions = {}): Promise<StoaProcess>
       return { tenantId: tenant.id, apiKey: key.key, keyId: key.id };
     },
   };
+}
+
+/**
+ * Runs a Stoa that is expected to end by itself, and waits for that. Without settings in `env` it has a data directory of
+ * its own, which is gone afterwards.
+ * @returns its exit code (null after a minute: it is killed then) and what it wrote
+ */
+export async function runStoa(
+  env: Readonly<Record<string, string | undefined>>,
+  args: readonly string[] = ['serve', 'all'],
+): Promise<{ code: number | null; output: string }> {
+  const scratch = mkdtempSync(join(tmpdir(), 'stoa-journey-'));
+  mkdirSync(join(scratch, 'data'));
+  let output = '';
+  const child = spawnMain(
+    {
+      ...cleanEnvironment(),
+      STOA_DATA_DIR: join(scratch, 'data'),
+      STOA_LISTEN: '127.0.0.1:0',
+      STOA_ADMIN_LISTEN: '127.0.0.1:0',
+      ...env,
+    },
+    args,
+    (part) => {
+      output += part;
+    },
+  );
+  const timer = setTimeout(() => child.kill('SIGKILL'), 60_000);
+  const code = await new Promise<number | null>((resolve) => child.once('close', resolve));
+  clearTimeout(timer);
+  rmSync(scratch, { recursive: true, force: true });
+  return { code, output };
+}
+
+function spawnMain(
+  env: Readonly<Record<string, string | undefined>>,
+  args: readonly string[],
+  onOutput: (part: string) => void,
+): ChildProcess {
+  const child = spawn(process.execPath, [mainFile, ...args], { env, stdio: ['ignore', 'pipe', 'pipe'] });
+  child.stdout.setEncoding('utf8').on('data', onOutput);
+  child.stderr.setEncoding('utf8').on('data', onOutput);
+  return child;
 }
 
 /** Waits until a condition holds, looking every 20 ms; rejects with `what` after `withinMs`. */
@@ -229,7 +290,7 @@ async function readiness(
       const answer = await send('GET', `${credentials.data.baseUrl}/readyz`, {}).catch(() => null);
       return answer?.status === 200 ? credentials.data : null;
     },
-    60_000,
+    readyWithinMs,
   );
 }
 
