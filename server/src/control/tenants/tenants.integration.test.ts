@@ -204,6 +204,29 @@ test('of two who change the same version of a tenant, the second is told', async
   );
 });
 
+test('a change waits for one that is under way, and is held to what came of it', async (context) => {
+  if (database.adapter === 'pglite') {
+    context.skip('PGlite runs one transaction at a time');
+    return;
+  }
+  const { id } = await create('held');
+  const late = await database.db.withOperator({ operator: 'system:test' }, 'a slow change', async (tx) => {
+    await sql`
+      update tenant.tenants set version = version + 1 where tenant_id = ${fromTypeId('ten', id)}
+    `.execute(tx);
+    const answer = change(id, { name: 'late' }, { 'if-match': '"1"' });
+    for (let isWaiting = false; !isWaiting; ) {
+      const { rows } = await sql`
+        select from pg_locks join pg_stat_activity using (pid) where not granted and datname = current_database()
+      `.execute(tx);
+      isWaiting = rows.length > 0;
+    }
+    return { answer };
+  });
+  const answer = await late.answer;
+  assert.deepEqual([answer.status, errorIn(answer).code], [412, 'version_conflict']);
+});
+
 test('suspending refuses the keys of this tenant at once, resuming lets them in, and no other tenant notices', async () => {
   const [tenantA, tenantB] = [await create('A'), await create('B')];
   const [keyA, keyB] = [await keyOf(tenantA.id), await keyOf(tenantB.id)];

@@ -132,7 +132,7 @@ function reasonOf(change: TenantChange): string {
 }
 
 /** The same answer for what never was and for what is purged. */
-export function noSuchTenant(): AppError {
+function noSuchTenant(): AppError {
   return new AppError('not_found', 'There is no such tenant.');
 }
 
