@@ -49,7 +49,7 @@ const first = '00000000-0000-4000-8000-00000000000a';
 const second = '00000000-0000-4000-8000-00000000000b';
 
 /** A folder of migrations made for one test file; `write` adds or replaces a file. */
-export class MigrationFolder {
+class MigrationFolder {
   readonly set: MigrationSet;
   readonly #folder: string;
 

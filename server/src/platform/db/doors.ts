@@ -31,7 +31,7 @@ import {
   type TenantHandle,
 } from './types.ts';
 
-export const defaultDeadlineMs = 5000;
+const defaultDeadlineMs = 5000;
 const largestDeadlineMs = 600_000;
 /** The server cuts an idle transaction only where this process could not. */
 const serverIdleGraceMs = 1000;

@@ -47,7 +47,7 @@ function directoryOf(set: MigrationSet): URL {
 }
 
 /** The sets with this module's own in front, whether it was passed or not. */
-export function withDatabaseMigrations(sets: readonly MigrationSet[]): readonly MigrationSet[] {
+function withDatabaseMigrations(sets: readonly MigrationSet[]): readonly MigrationSet[] {
   return [databaseMigrations, ...sets.filter((set) => set.module !== databaseMigrations.module)];
 }
 

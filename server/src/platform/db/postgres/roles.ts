@@ -57,7 +57,7 @@ export async function withClient<T>(url: string, work: (client: Client) => Promi
 }
 
 /** True where the login can connect to its database and is who it should be. */
-export async function canConnect(url: string, role: string): Promise<boolean> {
+async function canConnect(url: string, role: string): Promise<boolean> {
   try {
     return await withClient(url, async (client) => {
       const { rows } = await client.query<{ name: string }>('select current_user as name');
