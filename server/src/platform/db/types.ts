@@ -41,7 +41,7 @@ export interface OperatorContext {
 export interface DoorOptions {
   /**
    * How long each statement, and the wait for a connection, may take. Milliseconds, 1 to 600,000; default 5,000.
-   * Past it the caller gets `database_timeout`, and the transaction is rolled back.
+   * Past it the caller gets `deadline_exceeded`, and the transaction is rolled back.
    */
   readonly deadlineMs?: number;
   /** Aborting ends the wait and the running statement; the door then rejects with the signal's reason. */
@@ -108,7 +108,7 @@ export interface Database {
   withSystem<T>(job: SystemJob, fn: (tx: SystemHandle) => Promise<T>, options?: DoorOptions): Promise<T>;
   /**
    * Applies what is missing, in the order of the sets and then of the numbers, one transaction a file. Refuses (with
-   * `migration_refused`) a changed old file, a gap in the numbers, and a database that is ahead. Safe to be called by
+   * `migration_changed`) a changed old file and a gap in the numbers, and (with `schema_ahead`) a database that is ahead. Safe to be called by
    * several processes at once.
    */
   migrate(sets: readonly MigrationSet[]): Promise<MigrationReport>;
