@@ -11,7 +11,7 @@ import { deleteRowsOf, markPurgeStarted, selectPurgeable } from './tenants.sql.t
 const tenantTable = 'tenant.tenants';
 
 /** The tables that hold tenants' rows, in the order in which they are emptied: what refers to others goes first. */
-export const purgedTables: readonly string[] = [
+const purgedTables: readonly string[] = [
   ...Object.keys(systemGrants.purge).filter((table) => table !== tenantTable),
   tenantTable,
 ];

@@ -31,7 +31,7 @@ export interface TenantStoreDeps {
 type TenantStore = Omit<TenantsApi, 'purge'>;
 
 /** How long a deleted tenant can be restored. */
-export const graceMs = 30 * 24 * 60 * 60 * 1000;
+const graceMs = 30 * 24 * 60 * 60 * 1000;
 
 /** Runs `decide` on the locked row and writes what it answers; null leaves the row as it is. */
 async function changeLocked(
