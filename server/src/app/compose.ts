@@ -1,8 +1,8 @@
 import type { Settings } from '@stoa/contracts';
-import type { Database } from '#db';
+import { type Database, observeDatabase } from '#db';
 import { createGateway, type GatewayModule } from '#gateway';
 import { type Authenticator, createOutboundClient, type IdempotencyStore, type Route } from '#http';
-import { createTimers } from '#jobs';
+import { createTimers, observeTimers } from '#jobs';
 import { asTenantId, fromTypeId, type HealthPart, type Lifecycle, systemClock } from '#kernel';
 import { createQuotas } from '#quotas';
 import type { RegistryModule } from '#registry';
@@ -49,6 +49,8 @@ export async function compose(input: ComposeInput): Promise<Composition> {
   const gateway = composeGateway(input, models, control);
   const timers = createTimers({ db, clock, logger }, [...control.tasks, ...gateway.tasks]);
   const routes = [...control.routes, ...gateway.routes];
+  observeDatabase(telemetry.metrics, db);
+  observeTimers(telemetry.metrics, timers);
   const { access, registry } = control;
   return {
     authenticator: access.authenticator,

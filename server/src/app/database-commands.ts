@@ -19,7 +19,7 @@ export async function databaseCommand(args: readonly string[], load: () => Loade
     options: {
       'admin-url': { type: 'string' },
       database: { type: 'string' },
-      output: { type: 'string', default: 'database-urls.json' },
+      output: { type: 'string', default: 'database-urls.env' },
       name: { type: 'string', default: 'operator' },
       json: { type: 'boolean', default: false },
     },
@@ -78,11 +78,14 @@ async function setUp(
 async function withDatabase(loaded: LoadedSettings, use: (db: Database) => Promise<void>): Promise<void> {
   const directory = openDataDirectory(loaded.settings.dataDir);
   const lock = loaded.settings.databaseUrl === null ? lockDataDirectory(directory.path) : null;
-  const db = await openConfiguredDatabase(loaded.settings, directory, plainLogger);
   try {
-    await use(db);
+    const db = await openConfiguredDatabase(loaded.settings, directory, plainLogger);
+    try {
+      await use(db);
+    } finally {
+      await db.close();
+    }
   } finally {
-    await db.close();
     lock?.release();
   }
 }
