@@ -113,7 +113,7 @@ for (const adapter of testedAdapters()) {
     }
     async function read(record: RequestCompletedV1, principal = principalOf(tenantId)) {
       const id = toTypeId('req', record.request_id);
-      return explainedRequest.parse(await call(readRequest.id, principal, { params: { id } }));
+      return explainedRequest.strict().parse(await call(readRequest.id, principal, { params: { id } }));
     }
     async function list(query: Record<string, string> = {}, principal = principalOf(tenantId)) {
       return requestPage.parse(await call(listRequests.id, principal, { query }));
@@ -142,7 +142,11 @@ for (const adapter of testedAdapters()) {
       assert.equal(early.charge, '0.000003');
       assert.equal(early.decision?.target, 'small-model');
       assert.equal(early.attempts[0]?.time_to_first_token_ms, 4.25);
-      assert.ok(!JSON.stringify(early).includes('provider-1'));
+      assert.ok(
+        !JSON.stringify(
+          await call(readRequest.id, principalOf(tenantId), { params: { id: early.id } }),
+        ).includes('provider-1'),
+      );
     });
 
     test('a request without a price has null cost and charge, never zero', async () => {
@@ -287,6 +291,32 @@ for (const adapter of testedAdapters()) {
       const [first, second] = await Promise.all([usage(), settlement.flush().then(() => usage())]);
       assert.equal(first.totals.requests, 300);
       assert.equal(second.totals.requests, 300);
+    });
+
+    test('what is written but not confirmed yet is listed and counted once', async () => {
+      const records = [await settle(), await settle({ end_user: 'ann' })];
+      await settlement.ship(
+        records.map((record) => ({ requestId: record.request_id, json: JSON.stringify(record) })),
+      );
+      assert.equal(journal.pendingOf(tenantId).length, 2);
+      assert.equal((await list()).data.length, 2);
+      assert.equal((await usage()).totals.requests, 2);
+    });
+
+    test('filters of the report hold for what is not written yet, too', async () => {
+      await settle({ end_user: 'ann', key_id: '00keyAkeyAke', project_id: 'red' });
+      await settle({ request_id: idAt(Date.now() - 40 * 86_400_000) });
+      await settle({ requested_model: 'asked', attempts: [], decision: null });
+      const requestsOf = async (query: Record<string, string>): Promise<number> =>
+        (await usage(query)).totals.requests;
+      for (const state of ['waiting', 'written']) {
+        assert.equal(await requestsOf({}), 2, state);
+        assert.equal(await requestsOf({ end_user: 'ann' }), 1, state);
+        assert.equal(await requestsOf({ key_id: '00keyAkeyAke' }), 1, state);
+        assert.equal(await requestsOf({ project_id: 'red' }), 1, state);
+        assert.equal(await requestsOf({ model: 'asked' }), 1, state);
+        await settlement.flush();
+      }
     });
 
     test('usage is grouped by several things at once, filtered, paged, and bounded by its days', async () => {

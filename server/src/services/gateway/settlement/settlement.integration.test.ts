@@ -3,8 +3,9 @@ import { readdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import { sql } from 'kysely';
+import { type Database, SqlError } from '#db';
 import { logStart, readEvents } from '#events';
-import { asRequestId, newTenantId, silentLogger, systemClock, type TenantId } from '#kernel';
+import { AppError, asRequestId, newTenantId, silentLogger, systemClock, type TenantId } from '#kernel';
 import { openTestDatabase, type TestDatabase, testedAdapters } from '#testing';
 import { createJournal, type JournalStore } from '../journal/journal.ts';
 import { createPartitionKeeper } from './retention.ts';
@@ -18,13 +19,25 @@ interface Line {
   close(): Promise<void>;
 }
 
-async function openLine(database: TestDatabase): Promise<Line> {
+/** The database as it is, but for system doors, which fail with what `fault` answers. */
+function failing(db: Database, fault: () => unknown): Database {
+  return {
+    ...db,
+    withSystem: async (job, fn, options) => {
+      const error = fault();
+      if (error instanceof Error) throw error;
+      return db.withSystem(job, fn, options);
+    },
+  };
+}
+
+async function openLine(database: TestDatabase, db: Database = database.db): Promise<Line> {
   const folder = await temporaryFolder();
   const { metrics, count } = countingMetrics();
   const parts = { clock: systemClock, logger: silentLogger, metrics };
   const journal = createJournal(parts, { directory: folder.path });
-  const partitions = createPartitionKeeper({ ...parts, db: database.db });
-  const settlement = createSettlement({ ...parts, db: database.db, journal, partitions });
+  const partitions = createPartitionKeeper({ ...parts, db });
+  const settlement = createSettlement({ ...parts, db, journal, partitions }, { maxDelayMs: 5 });
   const close = async (): Promise<void> => {
     await settlement.stop();
     journal.close();
@@ -181,6 +194,46 @@ for (const adapter of testedAdapters()) {
       while (line.journal.depth > 0) await new Promise((resolve) => setImmediate(resolve));
       assert.deepEqual(await countsOf(database, tenantId), { requests: 1200, usage: 1200, events: 1200 });
       assert.equal(line.count('stoa_settlement_records_total'), 1200);
+      await line.close();
+    });
+
+    test('with the database away nothing is dropped or rejected, and it is all written when it is back', async () => {
+      let failures = 0;
+      const errors = [
+        new AppError('database_unavailable', 'away'),
+        new AppError('deadline_exceeded', 'slow'),
+        new SqlError('permission denied', '42501'),
+      ];
+      const line = await openLine(
+        database,
+        failing(database.db, () => errors[failures++]),
+      );
+      const tenantId = newTenantId();
+      for (let index = 0; index < 3; index += 1) {
+        await line.journal.settle(recordOf(tenantId));
+        await assert.rejects(line.settlement.flush());
+        assert.equal(line.settlement.isHealthy(), false);
+      }
+      assert.equal(line.journal.depth, 3);
+      line.settlement.start();
+      while (line.journal.depth > 0) await new Promise((resolve) => setImmediate(resolve));
+      assert.equal(line.settlement.isHealthy(), true);
+      assert.deepEqual(await countsOf(database, tenantId), { requests: 3, usage: 3, events: 3 });
+      assert.equal(line.count('stoa_settlement_rejected_records_total'), 0);
+      assert.equal(line.count('stoa_settlement_failures_total'), 3);
+      await line.close();
+    });
+
+    test('a stop with the database away ends by its deadline and leaves the records in the journal', async () => {
+      const away = failing(database.db, () => new AppError('database_unavailable', 'away'));
+      const line = await openLine(database, away);
+      await line.journal.settle(recordOf(newTenantId()));
+      const startedMs = performance.now();
+      await line.settlement.stop(300);
+      assert.ok(performance.now() - startedMs < 5000);
+      line.journal.close();
+      const names = await readdir(line.journal.directory);
+      assert.equal(names.filter((name) => name.endsWith('.log')).length, 1);
       await line.close();
     });
 
