@@ -1,0 +1,421 @@
+/** The `stoa` command against a whole Stoa, as people and programs run it: in a process of its own. */
+import assert from 'node:assert/strict';
+import { type ChildProcess, spawn } from 'node:child_process';
+import { existsSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import { after, before, describe, test } from 'node:test';
+import { explainedRequest, listTenants, price, usageReport } from '@stoa/contracts';
+import { z } from 'zod';
+import { eventually, startStoa, type StoaProcess } from './stoa-process.ts';
+
+const root = path.resolve(import.meta.dirname, '../..');
+const program = path.join(root, 'cli/src/main.ts');
+const launcher = path.join(root, 'cli/bin/stoa.mjs');
+
+const script = `
+seed: 7
+models: [{ id: scripted-chat }]
+rules:
+  - when: { text: slow }
+    reply: [one, " two", " three", " four"]
+    latency: { between_chunks: { distribution: fixed, ms: 20000 } }
+  - when: { text: flaky }
+    times: 1
+    error: { status: 503, body: { error: { message: upstream is restarting } } }
+  - when: { text: cut }
+    reply: [one, " two", " three"]
+    cut: { after_chunks: 2 }
+  - reply: "You wrote: {{last_user_message}}"
+`;
+
+interface Ended {
+  readonly code: number | null;
+  readonly out: string;
+  readonly errors: string;
+}
+
+interface Running {
+  readonly child: ChildProcess;
+  readonly ended: Promise<Ended>;
+  out(): string;
+}
+
+interface Options {
+  readonly env?: Readonly<Record<string, string>>;
+  readonly input?: string;
+  /** What runs it; default the program itself. */
+  readonly command?: readonly string[];
+}
+
+let stoa: StoaProcess;
+let scratch: string;
+
+function start(words: readonly string[], { env = {}, input, command = [program] }: Options = {}): Running {
+  const clean = Object.entries(process.env).filter(
+    ([name]) => !/^(STOA_|OTEL_|NO_COLOR|FORCE_COLOR)/.test(name),
+  );
+  const child = spawn(process.execPath, [...command, ...words], {
+    cwd: scratch,
+    env: { ...Object.fromEntries(clean), STOA_DATA_DIR: stoa.dataDirectory, ...env },
+    stdio: ['pipe', 'pipe', 'pipe'],
+  });
+  let out = '';
+  let errors = '';
+  child.stdout.setEncoding('utf8').on('data', (part: string) => {
+    out += part;
+  });
+  child.stderr.setEncoding('utf8').on('data', (part: string) => {
+    errors += part;
+  });
+  child.stdin.end(input ?? '');
+  const ended = new Promise<Ended>((resolve) => {
+    child.once('close', (code) => resolve({ code, out, errors }));
+  });
+  return { child, ended, out: () => out };
+}
+
+async function run(words: readonly string[], options?: Options): Promise<Ended> {
+  return start(words, options).ended;
+}
+
+/** Runs a command that has to succeed and returns its standard output. */
+async function output(...words: string[]): Promise<string> {
+  const { code, out, errors } = await run(words);
+  assert.equal(code, 0, `stoa ${words.join(' ')}: ${errors}`);
+  assert.doesNotMatch(out, /\u001b/, 'no colour without a terminal');
+  return out;
+}
+
+async function json<Output>(schema: z.ZodType<Output>, ...words: string[]): Promise<Output> {
+  return schema.parse(JSON.parse(await output(...words, '--json')));
+}
+
+const failureShape = z.object({
+  error: z.object({
+    code: z.string(),
+    message: z.string(),
+    advice: z.string().nullable(),
+    status: z.number().nullable(),
+    param: z.string().nullable(),
+    request_id: z.string().nullable(),
+  }),
+});
+
+/** The one JSON line of a command that has to fail with this exit code. */
+async function failure(code: number, words: readonly string[], options?: Options) {
+  const ended = await run([...words, '--json'], options);
+  assert.equal(ended.code, code, ended.errors);
+  assert.equal(ended.out, '');
+  assert.match(ended.errors, /^[^\n]+\n$/);
+  return failureShape.parse(JSON.parse(ended.errors)).error;
+}
+
+const listed = z.object({ data: z.array(z.looseObject({ id: z.string() })) });
+const identified = z.looseObject({ id: z.string() });
+
+before(async () => {
+  scratch = mkdtempSync(path.join(tmpdir(), 'stoa-cli-'));
+  writeFileSync(path.join(scratch, 'script.yaml'), script);
+  stoa = await startStoa({ env: { STOA_SCRIPTED_FILE: path.join(scratch, 'script.yaml') } });
+});
+after(async () => {
+  await stoa.dispose();
+  rmSync(scratch, { recursive: true, force: true });
+});
+
+describe('operating', () => {
+  test('a tenant is created, shown, suspended, resumed, deleted and listed', async () => {
+    const { id } = await json(identified, 'tenants', 'create', 'Größe 日本');
+    assert.match(await output('tenants', 'show', id), /name +Größe 日本\nstate +active/);
+    assert.match(await output('tenants', 'suspend', id, '--reason', 'Unpaid'), /state +suspended\n/);
+    const suspended = await json(listed, 'tenants', 'list', '--state', 'suspended');
+    assert.ok(suspended.data.some((one) => one.id === id));
+    assert.match(await output('tenants', 'resume', id), /state +active/);
+    assert.match(await output('tenants', 'delete', id), /purged after/);
+    assert.match(await output('tenants', 'list', '--all'), new RegExp(`${id}  Größe 日本  deleted`));
+  });
+
+  test('lists go on where they are told to, in the form of the API', async () => {
+    for (const name of ['One', 'Two', 'Three']) await output('tenants', 'create', name);
+    const answer = listTenants.responses[200]?.schema;
+    assert.ok(answer);
+    const first = await json(answer, 'tenants', 'list', '--limit', '2');
+    assert.deepEqual([first.data.length, first.has_more, first.last_id], [2, true, first.data[1]?.id]);
+    const next = await json(answer, 'tenants', 'list', '--limit', '1', '--after', first.last_id ?? '');
+    const all = await json(answer, 'tenants', 'list', '--all');
+    assert.deepEqual(
+      all.data.slice(0, 3).map(({ id }) => id),
+      [...first.data, ...next.data].map(({ id }) => id),
+    );
+    assert.equal(all.has_more, false);
+  });
+
+  test("a tenant's key is made by the operator alone on standard output, works, and is revoked", async () => {
+    const tenant = await json(identified, 'tenants', 'create', 'Keys');
+    const made = await run(['keys', 'create', 'Back end', '--role', 'admin', '--tenant', tenant.id]);
+    const key = made.out.trim();
+    assert.match(key, /^stoa_sk_[0-9A-Za-z]{12}_[0-9A-Za-z]{36}$/);
+    assert.match(made.errors, /shown this once/);
+    const own = { env: { STOA_KEY: key } };
+    const second = await run(
+      ['keys', 'create', 'Viewer', '--role', 'viewer', '--project', 'p1', '--json'],
+      own,
+    );
+    const viewer = identified.parse(JSON.parse(second.out));
+    assert.match((await run(['keys', 'list'], own)).out, new RegExp(`${viewer.id}  Viewer .*active .*p1`));
+    assert.equal((await run(['keys', 'revoke', viewer.id], own)).code, 0);
+    const keys = await output('keys', 'list', '--tenant', tenant.id);
+    assert.match(keys, new RegExp(`${viewer.id} .*revoked`));
+    await output('keys', 'revoke', key.slice(8, 20), '--tenant', tenant.id);
+    const refused = await eventually('refusal', async () => {
+      const ended = await run(['keys', 'list', '--json'], own);
+      return ended.code === 1 && ended.errors;
+    });
+    assert.ok(!refused.includes(key), 'the key is in no message');
+    assert.match(refused, /key_revoked.*from STOA_KEY/);
+  });
+
+  test('providers are listed and added, with the credential from the environment only', async () => {
+    assert.match(await output('providers', 'list'), /extractive +extractive +built-in/);
+    const words = ['providers', 'create', 'far', '--base-url', 'http://127.0.0.1:9/v1', '--json'];
+    const ended = await run([...words, '--credential-env', 'MY_KEY'], {
+      env: { MY_KEY: 'sk-0123456789abcdef' },
+    });
+    assert.equal(ended.code, 0, ended.errors);
+    const far = z
+      .object({ has_credential: z.boolean(), credential_last_four: z.string() })
+      .parse(JSON.parse(ended.out));
+    assert.deepEqual(far, { has_credential: true, credential_last_four: 'cdef' });
+    assert.equal(
+      (await failure(2, ['providers', 'create', 'x', '--credential-env', 'UNSET_KEY'])).code,
+      'usage',
+    );
+    assert.equal((await failure(1, ['providers', 'create', 'far'])).status !== null, true);
+  });
+
+  test('prices are found', async () => {
+    assert.match(
+      await output('prices', 'list', '--model', 'gpt-4o', '--provider', 'openai'),
+      /gpt-4o .*openai/,
+    );
+    const page = await json(z.object({ data: z.array(price) }), 'prices', 'list', '--limit', '3');
+    assert.equal(page.data.length, 3);
+  });
+});
+
+describe('using it as a tenant', () => {
+  test('a chat streams to standard output, and names the target and the request on standard error', async () => {
+    const { code, out, errors } = await run([
+      'chat',
+      'hello there',
+      '--system',
+      'Be brief',
+      '--max-tokens',
+      '50',
+    ]);
+    assert.deepEqual([code, out], [0, 'You wrote: hello there\n']);
+    assert.match(errors, /^scripted-chat · req_[0-9a-z]{26}\n$/);
+  });
+
+  test('the text of a chat may come from standard input, byte for byte', async () => {
+    const { out } = await run(['chat', '--model', 'scripted-chat'], { input: 'Grüße\n🌍' });
+    assert.equal(out, 'You wrote: Grüße\n🌍\n');
+    assert.equal((await failure(2, ['chat'], { input: ' \n' })).code, 'usage');
+  });
+
+  test('--json gives the completion as the API does', async () => {
+    const { code, out, errors } = await run(['chat', 'hello', '--json']);
+    assert.equal(code, 0);
+    const completion = z.object({ object: z.literal('chat.completion'), choices: z.array(z.unknown()) });
+    assert.ok(completion.parse(JSON.parse(out)));
+    assert.match(errors, /^\{"request_id":"req_\w+","target":"scripted-chat"\}\n$/);
+  });
+
+  test('the first words are shown before the last are there; Ctrl-C cancels the call and ends with 130', async () => {
+    const before = Date.now();
+    const chat = start(['chat', 'slow']);
+    await eventually('first words', () => Promise.resolve(chat.out().includes('one')));
+    chat.child.kill('SIGINT');
+    chat.child.kill('SIGINT');
+    const { code, out, errors } = await chat.ended;
+    assert.deepEqual([code, out], [130, 'one\n']);
+    assert.match(errors, /Cancelled/);
+    assert.ok(Date.now() - before < 15_000, 'it did not wait for the answer');
+    const cancelled = await eventually('record', async () => {
+      const page = await json(listed, 'requests', 'list', '--outcome', 'client_cancelled');
+      return page.data[0];
+    });
+    assert.equal(cancelled['stream'], true);
+  });
+
+  test('a stream that breaks ends with 1 and says so', async () => {
+    const { code, out, errors } = await run(['chat', 'cut it']);
+    assert.deepEqual([code, out], [1, 'one\n']);
+    assert.match(errors, /^stoa: .+\nreq_\w+\n$/);
+  });
+
+  test('a request is explained: decision, each attempt with its error, tokens, cost, trace', async () => {
+    const { errors } = await run(['chat', 'flaky']);
+    const id = /req_\w+/.exec(errors)?.[0] ?? '';
+    const request = await json(explainedRequest, 'requests', 'show', id);
+    assert.equal(request.id, id);
+    const text = await output('requests', 'show', id);
+    assert.match(text, new RegExp(`^${id}  completed\n`));
+    assert.match(text, /asked +auto +\(chat\.completions, streamed\)/);
+    assert.match(text, /decided +scripted-chat +\(first_healthy, probability 1\)/);
+    assert.match(text, /tokens +\d+ in, \d+ out/);
+    assert.match(text, /cost +unknown: the target has no price/);
+    assert.match(text, new RegExp(`trace +${request.trace_id}`));
+    assert.match(text, /1 +scripted-chat +scripted .* 503 +provider_error: /);
+    assert.match(text, /2 +scripted-chat +scripted .* 200 +ok/);
+    assert.equal(await output('requests', 'show'), text, 'without an id it is the newest');
+    assert.match(await output('requests', 'list', '--limit', '1'), new RegExp(id));
+  });
+
+  test('models and usage are listed', async () => {
+    assert.match(await output('models', 'list'), /^ID .*\n(.*\n)*scripted-chat +chat /);
+    const models = await json(listed, 'models', 'list');
+    assert.ok(models.data.some(({ id }) => id === 'auto'));
+    assert.match(await output('usage', '--by', 'model'), /^MODEL +REQUESTS .*\n(.*\n)*scripted-chat +\d/);
+    const usage = await json(usageReport, 'usage', '--by', 'day,model');
+    assert.ok(usage.totals.requests > 0);
+  });
+});
+
+describe('when something is wrong', () => {
+  test('a server that is not there: how to start it', async () => {
+    const env = { STOA_URL: 'http://127.0.0.1:1024', STOA_KEY: 'stoa_sk_x' };
+    const error = await failure(1, ['models', 'list'], { env });
+    assert.equal(error.code, 'connection_failed');
+    assert.match(error.advice ?? '', /npm start.*STOA_URL/);
+  });
+
+  test('a wrong key: where it came from, and never the key', async () => {
+    const key = stoa.credentials.demo.apiKey.replace(/.$/, (last) => (last === 'a' ? 'b' : 'a'));
+    const { code, errors } = await run(['models', 'list', '--key', key]);
+    assert.equal(code, 1);
+    assert.match(errors, /from --key/);
+    assert.ok(!errors.includes(key.slice(-10)), errors);
+    const error = await failure(1, ['tenants', 'list'], { env: { STOA_KEY: 'stoa_op_wrong' } });
+    assert.deepEqual([error.code, error.status], ['invalid_api_key', 401]);
+    assert.match(error.advice ?? '', /operator's from STOA_KEY/);
+  });
+
+  test('nothing known of a server: 78, and what to set', async () => {
+    const error = await failure(78, ['models', 'list'], {
+      env: { STOA_DATA_DIR: path.join(scratch, 'none') },
+    });
+    assert.match(error.advice ?? '', /npm start/);
+  });
+
+  test('an unknown word: 2, and the nearest one', async () => {
+    const wrong: [string[], RegExp][] = [
+      [['tenant', 'list'], /Unknown command 'tenant'\. +\(Did you mean tenants\?\)/],
+      [['tenants', 'lst'], /Did you mean list\?/],
+      [['chat', '--modle', 'x', 'hi'], /Did you mean --model\?/],
+      [['tenants', 'list', '--limit', '0'], /whole number/],
+      [['tenants', 'create'], /missing required argument/i],
+      [['keys', 'create', 'x', '--role', 'king'], /admin, developer, viewer/],
+      [['tenants'], /not complete[^]*create \[options\]/],
+      [['--json', 'tenants', 'list'], /Options come after the command/],
+    ];
+    for (const [words, words2] of wrong) {
+      const { code, out, errors } = await run(words);
+      assert.deepEqual([code, out], [2, ''], words.join(' '));
+      assert.match(errors, words2);
+    }
+    assert.equal((await failure(2, ['tenants', 'lst'])).code, 'usage');
+  });
+
+  test("what the server says of a thing that isn't there reaches the caller with its code", async () => {
+    const error = await failure(1, ['requests', 'show', 'req_01jz4x5t2sfkb8m6q0v9c3d7ea']);
+    assert.deepEqual([error.code, error.status], ['not_found', 404]);
+    assert.match(error.request_id ?? '', /^req_/);
+    const model = await run(['chat', 'hi', '--model', 'nope']);
+    assert.match(model.errors, /nope[^]*stoa models list/);
+  });
+
+  test('a reader that leaves early is no failure', async () => {
+    const child = start(['prices', 'list', '--all', '--json']);
+    child.child.stdout?.destroy();
+    assert.equal((await child.ended).errors, '');
+  });
+});
+
+describe('help', () => {
+  test('of every command ends in an example, and names --json', async () => {
+    const page = await output('reference');
+    const sections = page.split(/^## /m).slice(1);
+    assert.ok(sections.length >= 25, String(sections.length));
+    for (const section of sections) {
+      assert.match(section, /Examples?:\n {2}\$ .*stoa /, section);
+      assert.match(section, /--json/, section);
+    }
+    assert.match(await output('keys', 'create', '--help'), /--role <role>/);
+    assert.match(await output('--version'), /^\d+\.\d+\.\d+\n$/);
+  });
+});
+
+describe("the server's own commands", () => {
+  test('settings are printed and checked, with the exit code of the server', async () => {
+    assert.match(await output('config', 'print', '--origins'), /STOA_DATA_DIR=.*# environment/);
+    assert.equal((await json(z.looseObject({}), 'config', 'print'))['STOA_PROFILE'], 'development');
+    assert.match(await output('config', 'check'), /valid/);
+    const bad = { env: { STOA_LISTEN: 'nowhere' } };
+    assert.equal((await run(['config', 'check'], bad)).code, 78);
+    const error = await failure(78, ['config', 'check'], bad);
+    assert.equal(error.code, 'invalid_configuration');
+    assert.match(error.message, /^The configuration .*STOA_LISTEN/s);
+  });
+
+  test('a whole server runs under it, and SIGTERM drains it', async () => {
+    const data = path.join(scratch, 'second');
+    mkdirSync(data);
+    const env = { STOA_DATA_DIR: data, STOA_LISTEN: '127.0.0.1:0', STOA_ADMIN_LISTEN: '127.0.0.1:0' };
+    const migrated = await run(['db', 'migrate', '--json'], { env });
+    assert.equal(migrated.code, 0, migrated.errors);
+    assert.ok(z.object({ applied: z.array(z.string()).min(1) }).parse(JSON.parse(migrated.out)));
+    const made = await run(['db', 'operator-key', '--name', 'Ada', '--json'], { env });
+    const key = z.object({ operator_key: z.string() }).parse(JSON.parse(made.out)).operator_key;
+
+    const server = start(['up', '--json'], { env });
+    await eventually('ready server', () => Promise.resolve(server.out().includes('"ready"')), 60_000);
+    const listedTenants = await run(['tenants', 'list', '--json'], { env: { ...env, STOA_KEY: key } });
+    assert.equal(listedTenants.code, 0, listedTenants.errors);
+    server.child.kill('SIGTERM');
+    const { code, out } = await server.ended;
+    assert.equal(code, 0);
+    for (const line of out.trim().split('\n')) assert.ok(z.looseObject({}).parse(JSON.parse(line)));
+    assert.match(out, /"draining"[^]*"stopped"/);
+  });
+});
+
+describe('on a shell with an old Node', () => {
+  const pretence = `Object.defineProperty(process, 'versions', { value: { ...process.versions, node: '20.20.2' } })`;
+  const old = { command: ['--import', `data:text/javascript,${encodeURIComponent(pretence)}`, launcher] };
+  const hasOwnNode = [
+    'node_modules/.bin/node',
+    `node_modules/node-${process.platform}-${process.arch}/bin/node`,
+  ].some((file) => existsSync(path.join(root, file)));
+
+  test("the project's own Node runs the command, or it is said which one is needed", async () => {
+    const ended = await run(['config', 'check'], old);
+    if (hasOwnNode) assert.deepEqual([ended.code, ended.out], [0, 'The configuration is valid.\n']);
+    else {
+      assert.equal(ended.code, 78);
+      assert.match(ended.errors, /Node 24\.\d+\.\d+ or newer is needed; this is 20\.20\.2/);
+    }
+    assert.equal((await run(['tenants', 'lst'], old)).code, hasOwnNode ? 2 : 78);
+    assert.equal((await run(['--version'], { command: [launcher] })).code, 0, 'and a new one runs it itself');
+  });
+
+  test('signals reach the command', {
+    skip: hasOwnNode ? false : 'there is no Node of the project',
+  }, async () => {
+    const chat = start(['chat', 'slow'], old);
+    await eventually('first words', () => Promise.resolve(chat.out().includes('one')));
+    chat.child.kill('SIGINT');
+    assert.equal((await chat.ended).code, 130);
+  });
+});
