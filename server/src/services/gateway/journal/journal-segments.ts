@@ -32,7 +32,7 @@ export interface SegmentSettings {
 const retryAfterMs = 1000;
 
 /** The name of a segment; names of one writer sort by number. */
-export function segmentName(writerId: string, number: number): string {
+function segmentName(writerId: string, number: number): string {
   return `journal-${writerId}-${String(number).padStart(8, '0')}.log`;
 }
 

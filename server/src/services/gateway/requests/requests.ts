@@ -46,7 +46,7 @@ export function lowestIdAt(atMs: number): string {
 }
 
 /** A record in the shape that a caller sees: money as decimals, ids as TypeIDs, nothing of a provider's own ids. */
-export function explain(record: RequestCompletedV1): ExplainedRequest {
+function explain(record: RequestCompletedV1): ExplainedRequest {
   return {
     id: toTypeId('req', record.request_id),
     object: 'request',
