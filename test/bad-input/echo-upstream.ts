@@ -41,7 +41,7 @@ export async function startEchoUpstream(): Promise<EchoUpstream> {
       return;
     }
     callCount += 1;
-    void answer(request, response);
+    answer(request, response).catch(() => response.destroy());
   });
   server.listen(0, '127.0.0.1');
   await once(server, 'listening');

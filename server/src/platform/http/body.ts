@@ -1,4 +1,4 @@
-import type { IncomingMessage } from 'node:http';
+import type { IncomingMessage, ServerResponse } from 'node:http';
 import { AppError } from '#kernel';
 
 /**
@@ -22,11 +22,13 @@ export interface HeldBody {
 }
 
 /**
- * Reads a body whole. `done` is called once: with `body_too_large`, `overloaded` (the budget over all bodies is used
- * up), `bad_request` (the client went away in the middle) or the body.
+ * Reads a body whole. `done` is called once: with `unsupported_media_type` (it is packed), `body_too_large`, `overloaded`
+ * (the budget over all bodies is used up), `bad_request` (the client went away in the middle) or the body.
+ * A client that waits for `100 Continue` gets it only when its body is wanted.
  */
 export function readBody(
   request: IncomingMessage,
+  response: ServerResponse,
   budget: BodyBudget,
   done: (error: AppError | null, body: HeldBody | null) => void,
 ): void {
@@ -46,11 +48,12 @@ export function readBody(
     budget.inFlightBytes += bytes;
     return null;
   };
-  const refusal = take(stated);
+  const refusal = encodingFault(request) ?? take(stated);
   if (refusal) {
     finish(refusal, null);
     return;
   }
+  if (request.headers.expect?.toLowerCase() === '100-continue') response.writeContinue();
   const parts: Buffer[] = [];
   let length = 0;
   request.on('data', (part: Buffer) => {
@@ -75,6 +78,17 @@ export function readBody(
   request.on('close', () => {
     if (!isOver) finish(new AppError('bad_request', 'The body ended early.'), null);
   });
+}
+
+/** Bodies are read as they are: nothing is unpacked, so nothing can be packed small to burst here. */
+function encodingFault({ headers }: IncomingMessage): AppError | null {
+  const coding = headers['content-encoding']?.trim().toLowerCase() ?? 'identity';
+  if (coding !== 'identity' && coding !== '')
+    return new AppError('unsupported_media_type', 'Send the body without a Content-Encoding.');
+  const transfer = headers['transfer-encoding']?.trim().toLowerCase() ?? 'chunked';
+  if (transfer !== 'chunked')
+    return new AppError('unsupported_media_type', 'Send the body with no Transfer-Encoding but chunked.');
+  return null;
 }
 
 function releaseOnce(budget: BodyBudget, bytes: number): () => void {

@@ -14,8 +14,9 @@ import {
   toTypeId,
 } from '#kernel';
 import type { Counter, Histogram } from '#telemetry';
-import { sendError, sendSocketError } from './answers.ts';
+import { sendError, sendErrorEarly, sendSocketError } from './answers.ts';
 import { type BodyBudget, type HeldBody, readBody } from './body.ts';
+import { connectionError, frameworkError, hostFault } from './faults.ts';
 import type { Authenticator, IdempotencyStore, JsonRoute, RawRoute, RequestContext, Route } from './types.ts';
 
 /**
@@ -78,6 +79,7 @@ declare module 'fastify' {
 interface Incoming {
   readonly context: RequestContext;
   readonly startedAt: number;
+  readonly response: ServerResponse;
   principal: Principal | null;
   body: HeldBody | null;
 }
@@ -86,10 +88,15 @@ export function createHttpServer(deps: HttpServerDeps, settings: HttpServerSetti
   const state = { isDraining: false };
   const app = createApp(deps, settings);
   app.server.on('connection', (socket) => socket.setNoDelay(true));
+  // Node drops what is over its count of headers in silence; here their bytes are bounded.
+  app.server.maxHeadersCount = 0;
+  // Without these, Node asks for a body before anybody knows whether it is wanted, and answers 417 without a body.
+  app.server.on('checkContinue', (request, response) => app.server.emit('request', request, response));
+  app.server.on('checkExpectation', (request, response) => app.server.emit('request', request, response));
   app.addHook('onRequest', (request, reply, done) => {
     prepare(request, reply);
     if (state.isDraining) reply.raw.setHeader('connection', 'close');
-    done();
+    done(hostFault(request.raw));
   });
   for (const route of settings.routes) addRoute(app, deps, route);
   addMethodGuards(app, deps, settings.routes);
@@ -113,7 +120,7 @@ export function createHttpServer(deps: HttpServerDeps, settings: HttpServerSetti
 function createApp(deps: HttpServerDeps, settings: HttpServerSettings): FastifyInstance {
   const app = Fastify({
     logger: false,
-    exposeHeadRoutes: false,
+    exposeHeadRoutes: true,
     return503OnClosing: false,
     forceCloseConnections: 'idle',
     requestTimeout: settings.requestTimeoutMs,
@@ -122,6 +129,7 @@ function createApp(deps: HttpServerDeps, settings: HttpServerSettings): FastifyI
     routerOptions: { maxParamLength: 1_024 },
     http: {
       maxHeaderSize: settings.maximumHeaderBytes,
+      requireHostHeader: false,
       headersTimeout: settings.headersTimeoutMs,
       connectionsCheckingInterval: 1_000,
     },
@@ -167,6 +175,7 @@ function prepare(request: FastifyRequest, reply: FastifyReply): void {
   const headers = request.raw.headers;
   request.stoa = {
     startedAt: performance.now(),
+    response: reply.raw,
     principal: null,
     body: null,
     context: {
@@ -215,11 +224,13 @@ function fastifyPath(path: string): string {
 
 /** A known path with another method is 405, so that a wrong verb is not mistaken for a wrong address. */
 function addMethodGuards(app: FastifyInstance, deps: HttpServerDeps, routes: readonly Route[]): void {
-  const methods = ['GET', 'POST', 'PUT', 'PATCH', 'DELETE'] as const;
+  const methods = ['GET', 'HEAD', 'POST', 'PUT', 'PATCH', 'DELETE', 'OPTIONS'] as const;
   const known = new Map<string, Set<string>>();
   for (const { endpoint } of routes) {
     const path = fastifyPath(endpoint.path);
-    known.set(path, (known.get(path) ?? new Set()).add(endpoint.method));
+    const allowed = known.get(path) ?? new Set();
+    known.set(path, allowed.add(endpoint.method));
+    if (endpoint.method === 'GET') allowed.add('HEAD');
   }
   for (const [url, allowed] of known) {
     app.route({
@@ -297,7 +308,8 @@ function takeBody(
   payload: IncomingMessage,
   done: (error: Error | null, body?: unknown) => void,
 ): void {
-  readBody(payload, deps.budget, (error, body) => {
+  const { response } = request.stoa;
+  readBody(payload, response, deps.budget, (error, body) => {
     if (error) {
       done(error);
       return;
@@ -433,10 +445,7 @@ function finishWithError(
   if (!reply.sent) reply.hijack();
   request.stoa.body?.release();
   if (error.code === 'internal_error') logFault(deps, request, error);
-  const { raw } = reply;
-  if (!request.raw.complete && !raw.headersSent) raw.setHeader('connection', 'close');
-  sendError(raw, error);
-  request.raw.resume();
+  sendErrorEarly(request.raw, reply.raw, error);
   observe(deps, endpointId, request, reply);
 }
 
@@ -468,26 +477,4 @@ function observe(
     status: statusCode,
     duration_ms: Math.round(durationMs * 10) / 10,
   });
-}
-
-/** Fastify's own faults as codes of ours; anything unknown is ours to answer for. */
-function frameworkError(error: unknown): AppError {
-  if (!(error instanceof Error) || error instanceof AppError) return toAppError(error);
-  const code = 'code' in error ? error.code : '';
-  if (code === 'FST_ERR_BAD_URL') return new AppError('bad_request', 'The path is not a valid URL path.');
-  if (code === 'FST_ERR_CTP_INVALID_MEDIA_TYPE' || code === 'FST_ERR_CTP_INVALID_CONTENT_TYPE') {
-    return new AppError('unsupported_media_type', 'Send the body with Content-Type: application/json.');
-  }
-  if (code === 'FST_ERR_CTP_BODY_TOO_LARGE') return new AppError('body_too_large', 'The body is too large.');
-  if (code === 'FST_ERR_CTP_INVALID_CONTENT_LENGTH')
-    return new AppError('bad_request', 'Content-Length does not match the body.');
-  return toAppError(error);
-}
-
-function connectionError(error: Error & { code?: string }): AppError {
-  if (error.code === 'HPE_HEADER_OVERFLOW')
-    return new AppError('header_too_large', 'The request headers are too large.');
-  if (error.code === 'ERR_HTTP_REQUEST_TIMEOUT')
-    return new AppError('request_timeout', 'The request took too long to arrive.');
-  return new AppError('bad_request', 'The request is not valid HTTP/1.1.');
 }
