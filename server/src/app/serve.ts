@@ -1,6 +1,6 @@
 import type { Settings } from '@stoa/contracts';
 import { type DataDirectoryLock, lockDataDirectory } from '#db';
-import type { Logger } from '#kernel';
+import { AppError, type Logger } from '#kernel';
 import { createTelemetry, type Telemetry } from '#telemetry';
 import { type Composition, compose } from './compose.ts';
 import { isTracingConfigured, type LoadedSettings, processEnvironment } from './config.ts';
@@ -57,7 +57,7 @@ export async function serve(
     const { logger } = telemetry;
     for (const warning of loaded.warnings) logger.warn({}, warning);
     const db = await openConfiguredDatabase(settings, directory, logger);
-    const schema = await prepareSchema(db, settings, logger);
+    const schema = await withDatabase(settings, logger, () => prepareSchema(db, settings, logger));
     const readiness = createReadiness();
     const composition = await compose({ settings, directory, db, telemetry, roles, rootDirectory });
     readiness.parts.push(...composition.health);
@@ -80,7 +80,7 @@ export async function serve(
     });
     const parts: Parts = { settings, lock, telemetry, readiness, composition, listeners, logger };
     const addresses = await listeners.listen();
-    for (const part of composition.lifecycles) await part.start();
+    for (const part of composition.lifecycles) await withDatabase(settings, logger, () => part.start());
     const firstStart = await firstStartOf(parts, directory, addresses);
     readiness.phase = schema === 'ahead' ? 'schema_ahead' : 'ready';
     logger.info({ ...addresses, roles: roles.names, database: db.adapter }, 'ready');
@@ -94,6 +94,23 @@ export async function serve(
   } catch (error) {
     lock.release();
     throw error;
+  }
+}
+
+/**
+ * A step of the start that needs the database. Production waits for one that is away, since it comes back and nobody
+ * is there to start the process again; a developer is told at once.
+ */
+async function withDatabase<T>(settings: Settings, logger: Logger, step: () => Promise<T>): Promise<T> {
+  for (let waits = 0; ; waits++) {
+    try {
+      return await step();
+    } catch (error) {
+      const isAway = error instanceof AppError && error.code === 'database_unavailable';
+      if (!isAway || settings.profile !== 'production') throw error;
+      if (waits === 0) logger.warn({ err: error }, 'the database cannot be reached; the start waits for it');
+      await pause(Math.min(250 * 2 ** Math.min(waits, 5), 5_000));
+    }
   }
 }
 
