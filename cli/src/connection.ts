@@ -27,6 +27,8 @@ export interface ConnectionFlags {
 export interface Surroundings {
   readonly env: Readonly<Record<string, string | undefined>>;
   readonly directory: string;
+  /** The repository's root, where `npm start` keeps its data by default. */
+  readonly rootDirectory: string;
 }
 
 const credentialsShape = z.object({
@@ -39,9 +41,6 @@ const credentialsShape = z.object({
 interface Credentials extends z.output<typeof credentialsShape> {
   readonly file: string;
 }
-
-/** The repository's root, where `npm start` keeps its data by default. */
-const rootDirectory = join(import.meta.dirname, '..', '..');
 
 const names = {
   tenant: { flag: '--url', variable: 'STOA_URL', prefix: 'stoa_sk_', fallback: 'http://127.0.0.1:8080' },
@@ -148,7 +147,7 @@ function sameAddress(left: string, right: string | undefined): boolean {
 }
 
 /** STOA_DATA_DIR's file; else that of the nearest `.stoa` at or above the directory; else the repository's own. */
-function readCredentials({ env, directory }: Surroundings): Credentials | null {
+function readCredentials({ env, directory, rootDirectory }: Surroundings): Credentials | null {
   const stated = env['STOA_DATA_DIR'];
   const candidates =
     stated === undefined || stated === ''
@@ -170,8 +169,9 @@ function readJson(file: string): unknown {
   try {
     return JSON.parse(readFileSync(file, 'utf8'));
   } catch (cause) {
-    const reason = cause instanceof Error ? cause.message : String(cause);
-    throw configurationFailure(`${file} cannot be read: ${reason}`);
+    // A parser's own words quote the text, and with it a key.
+    const isText = cause instanceof SyntaxError || !(cause instanceof Error);
+    throw configurationFailure(`${file} cannot be read: ${isText ? 'it is not valid JSON' : cause.message}.`);
   }
 }
 

@@ -7,6 +7,7 @@ export function moment(timestamp: string | null): string {
 
 export function duration(milliseconds: number | null): string {
   if (milliseconds === null) return '-';
+  if (milliseconds < 10) return `${milliseconds.toFixed(1)} ms`;
   if (milliseconds < 1_000) return `${Math.round(milliseconds)} ms`;
   return milliseconds < 60_000
     ? `${(milliseconds / 1_000).toFixed(2)} s`
@@ -30,4 +31,9 @@ export function perMillion(decimal: string): string {
   const digits = fraction.padEnd(6, '0');
   const shifted = `${whole}${digits.slice(0, 6)}`.replace(/^(-?)0+(?=\d)/, '$1');
   return digits.length > 6 ? `${shifted}.${digits.slice(6)}` : shifted;
+}
+
+/** A count with its noun: `1 request`, `2 requests`. */
+export function counted(value: number, noun: string): string {
+  return `${count(value)} ${noun}${value === 1 ? '' : 's'}`;
 }

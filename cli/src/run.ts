@@ -1,3 +1,4 @@
+import { join } from 'node:path';
 import { type Command, CommanderError } from 'commander';
 import type { Context } from './context.ts';
 import { CommandFailure, failureJson, usageFailure } from './failure.ts';
@@ -8,7 +9,11 @@ import { createTerminal, printable } from './terminal.ts';
 export async function runStoa(args: readonly string[]): Promise<number> {
   endQuietlyWithReader();
   const context: Context = {
-    surroundings: { env: process.env, directory: process.cwd() },
+    surroundings: {
+      env: process.env,
+      directory: process.cwd(),
+      rootDirectory: join(import.meta.dirname, '..', '..'),
+    },
     terminal: createTerminal(process.stdout, process.stderr, process.env),
     stdin: process.stdin,
   };

@@ -18,8 +18,8 @@ seed: 7
 models: [{ id: scripted-chat }]
 rules:
   - when: { text: slow }
-    reply: [one, " two", " three", " four"]
-    latency: { between_chunks: { distribution: fixed, ms: 20000 } }
+    reply: [one${', " more"'.repeat(60)}]
+    latency: { between_chunks: { distribution: fixed, ms: 500 } }
   - when: { text: flaky }
     times: 1
     error: { status: 503, body: { error: { message: upstream is restarting } } }
@@ -83,7 +83,7 @@ async function run(words: readonly string[], options?: Options): Promise<Ended> 
 async function output(...words: string[]): Promise<string> {
   const { code, out, errors } = await run(words);
   assert.equal(code, 0, `stoa ${words.join(' ')}: ${errors}`);
-  assert.doesNotMatch(out, /\u001b/, 'no colour without a terminal');
+  assert.ok(!out.includes('\u001b'), 'no colour without a terminal');
   return out;
 }
 
@@ -191,7 +191,7 @@ describe('operating', () => {
       (await failure(2, ['providers', 'create', 'x', '--credential-env', 'UNSET_KEY'])).code,
       'usage',
     );
-    assert.equal((await failure(1, ['providers', 'create', 'far'])).status !== null, true);
+    assert.equal((await failure(1, words.slice(0, -1))).code, 'already_exists');
   });
 
   test('prices are found', async () => {
@@ -239,7 +239,8 @@ describe('using it as a tenant', () => {
     chat.child.kill('SIGINT');
     chat.child.kill('SIGINT');
     const { code, out, errors } = await chat.ended;
-    assert.deepEqual([code, out], [130, 'one\n']);
+    assert.equal(code, 130);
+    assert.match(out, /^one( more)*\n$/);
     assert.match(errors, /Cancelled/);
     assert.ok(Date.now() - before < 15_000, 'it did not wait for the answer');
     const cancelled = await eventually('record', async () => {
@@ -310,8 +311,8 @@ describe('when something is wrong', () => {
   });
 
   test('an unknown word: 2, and the nearest one', async () => {
-    const wrong: [string[], RegExp][] = [
-      [['tenant', 'list'], /Unknown command 'tenant'\. +\(Did you mean tenants\?\)/],
+    const wrong: [words: string[], expected: RegExp][] = [
+      [['tenant', 'list'], /Unknown command 'tenant'\. Did you mean tenants\?/],
       [['tenants', 'lst'], /Did you mean list\?/],
       [['chat', '--modle', 'x', 'hi'], /Did you mean --model\?/],
       [['tenants', 'list', '--limit', '0'], /whole number/],
@@ -320,10 +321,10 @@ describe('when something is wrong', () => {
       [['tenants'], /not complete[^]*create \[options\]/],
       [['--json', 'tenants', 'list'], /Options come after the command/],
     ];
-    for (const [words, words2] of wrong) {
+    for (const [words, expected] of wrong) {
       const { code, out, errors } = await run(words);
       assert.deepEqual([code, out], [2, ''], words.join(' '));
-      assert.match(errors, words2);
+      assert.match(errors, expected);
     }
     assert.equal((await failure(2, ['tenants', 'lst'])).code, 'usage');
   });
@@ -347,7 +348,7 @@ describe('help', () => {
   test('of every command ends in an example, and names --json', async () => {
     const page = await output('reference');
     const sections = page.split(/^## /m).slice(1);
-    assert.ok(sections.length >= 25, String(sections.length));
+    assert.ok(sections.length >= 24, String(sections.length));
     for (const section of sections) {
       assert.match(section, /Examples?:\n {2}\$ .*stoa /, section);
       assert.match(section, /--json/, section);

@@ -17,7 +17,7 @@ import {
   withList,
 } from '../context.ts';
 import { usageFailure } from '../failure.ts';
-import { perMillion } from '../formats.ts';
+import { counted, perMillion } from '../formats.ts';
 import { readAll } from '../input.ts';
 import { tableLines } from '../table.ts';
 
@@ -128,7 +128,7 @@ async function listModels(context: Context, flags: CommonFlags): Promise<void> {
         { title: 'ID', value: (model) => model.id, style: (text) => paint('bold', text) },
         { title: 'KIND', value: (model) => model.kind },
         { title: 'FROM', value: (model) => model.owned_by },
-        { title: 'GENERATIVE', value: (model) => (model.generative ? 'yes' : 'no, it quotes') },
+        { title: 'GENERATIVE', value: (model) => (model.generative ? 'yes' : 'no') },
         {
           title: 'USD/1M IN',
           align: 'right',
@@ -172,7 +172,7 @@ function providerTable({ terminal }: Context, providers: readonly Provider[]): s
 }
 
 function discoveryOf({ discovery }: Provider): string {
-  return discovery.state === 'working' ? `${discovery.models} models` : discovery.state;
+  return discovery.state === 'working' ? counted(discovery.models, 'model') : discovery.state;
 }
 
 async function listPrices(context: Context, flags: PriceFlags): Promise<void> {

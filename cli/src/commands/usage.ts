@@ -11,7 +11,7 @@ import {
   remark,
   withConnection,
 } from '../context.ts';
-import { amount, count } from '../formats.ts';
+import { amount, count, counted } from '../formats.ts';
 import { type Column, tableLines } from '../table.ts';
 
 type Report = Awaited<ReturnType<TenantClient['usage']['read']>>;
@@ -72,8 +72,9 @@ async function usage(context: Context, flags: UsageFlags): Promise<void> {
   const sums: Sums[] = report.data.length === 1 ? report.data : [...report.data, report.totals];
   print(context, ...tableLines<Sums>(columnsOf(flags.by, context), sums, context.terminal));
   const { unpriced_requests: unpriced, estimated_requests: estimated } = report.totals;
-  if (unpriced > 0) remark(context, `${count(unpriced)} requests had no price and are in no sum of money.`);
-  if (estimated > 0) remark(context, `The tokens of ${count(estimated)} requests are estimates.`);
+  if (unpriced > 0)
+    remark(context, `Without a price, and in no sum of money: ${counted(unpriced, 'request')}.`);
+  if (estimated > 0) remark(context, `With estimated tokens: ${counted(estimated, 'request')}.`);
 }
 
 function columnsOf(by: string, { terminal }: Context): Column<Sums>[] {
