@@ -25,6 +25,10 @@ export interface StoaOptions {
   readonly args?: readonly string[];
   /** Rules of the scripted provider, as YAML (which JSON is). */
   readonly script?: string;
+  /** Default: a new one, which is gone after `dispose`; one that is named stays. */
+  readonly dataDirectory?: string;
+  /** The port under which the process reaches the PostgreSQL of the tests; default its own. */
+  readonly databasePort?: number;
 }
 
 export interface StoaProcess {
@@ -64,15 +68,22 @@ export interface Answer {
 
 const mainFile = join(import.meta.dirname, '..', '..', 'server', 'src', 'main.ts');
 const adminUrl = process.env['STOA_TEST_DATABASE_ADMIN_URL'] ?? 'postgres://root@127.0.0.1:5432/postgres';
-const usesPostgres = process.env['STOA_TEST_SERVICES'] === '1';
+/** Whether the tests run on the PostgreSQL of the machine. */
+export const usesPostgres = process.env['STOA_TEST_SERVICES'] === '1';
 const outputLimitChars = 1_000_000;
 const readyWithinMs = 120_000;
 let databaseCount = 0;
 
+/** Where the PostgreSQL of the tests listens. */
+export const databaseAddress = {
+  host: new URL(adminUrl).hostname,
+  port: Number(new URL(adminUrl).port || 5432),
+};
+
 /** Starts and waits for `/readyz`. Rejects with the process's output where it ends or two minutes pass first. */
 export async function startStoa(options: StoaOptions = {}): Promise<StoaProcess> {
   const scratch = mkdtempSync(join(tmpdir(), 'stoa-journey-'));
-  const dataDirectory = join(scratch, 'data');
+  const dataDirectory = options.dataDirectory ?? join(scratch, 'data');
   const database = usesPostgres ? `stoa_journey_${process.pid}_${++databaseCount}` : null;
   if (database) await admin(`create database ${database}`);
   const scriptFile = join(scratch, 'script.yaml');
@@ -82,7 +93,7 @@ export async function startStoa(options: StoaOptions = {}): Promise<StoaProcess>
     STOA_DATA_DIR: dataDirectory,
     STOA_LISTEN: '127.0.0.1:0',
     STOA_ADMIN_LISTEN: '127.0.0.1:0',
-    ...(database ? { STOA_DATABASE_URL: databaseUrl(database) } : {}),
+    ...(database ? { STOA_DATABASE_URL: databaseUrl(database, options.databasePort) } : {}),
     ...(options.script === undefined ? {} : { STOA_SCRIPTED_FILE: scriptFile }),
     ...options.env,
   };
@@ -257,9 +268,10 @@ function cleanEnvironment(): Record<string, string | undefined> {
   );
 }
 
-function databaseUrl(database: string): string {
+function databaseUrl(database: string, port: number | undefined): string {
   const url = new URL(adminUrl);
   url.pathname = `/${database}`;
+  if (port !== undefined) url.port = String(port);
   return url.href;
 }
 

@@ -77,6 +77,8 @@ export interface MisbehavingUpstream {
   readonly modes: Map<string, string>;
   /** What `GET /v1/models` lists; null makes it answer 404. */
   listed: readonly string[] | null;
+  /** How often the list was asked for. */
+  listings: number;
   close(): Promise<void>;
 }
 
@@ -345,6 +347,7 @@ async function readBody(request: IncomingMessage): Promise<string> {
 }
 
 function answerList(upstream: MisbehavingUpstream, response: ServerResponse): void {
+  upstream.listings += 1;
   response.writeHead(upstream.listed === null ? 404 : 200, { 'content-type': 'application/json' });
   const data = (upstream.listed ?? []).map((id) => ({
     id,
@@ -414,6 +417,7 @@ export async function createMisbehavingUpstream(
     requests: [],
     modes: new Map(Object.entries(options.modes ?? {})),
     listed: options.listed === undefined ? ['ok', 'ok-embedding'] : options.listed,
+    listings: 0,
     async close() {
       const closed = once(server, 'close');
       server.close();
