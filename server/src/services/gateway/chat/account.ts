@@ -3,10 +3,10 @@ import type { RequestContext } from '#http';
 import type { AppError, TenantPrincipal } from '#kernel';
 import type { Target } from '#models';
 import type { Reservation } from '#quotas';
-import type { Decision } from '#router';
 import type { Span } from '#telemetry';
 import { completedRecord, isoTime, type RecordedIntake, tagsOf } from './completed-record.ts';
 import type { Runtime } from './runtime.ts';
+import type { Decision } from '../types.ts';
 
 /**
  * What is kept of one request for its record, and the only place that opens and settles it: in the journal, with the

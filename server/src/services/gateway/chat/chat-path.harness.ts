@@ -23,10 +23,9 @@ import {
 } from '#models';
 import type { PricesApi } from '#prices';
 import type { QuotasApi } from '#quotas';
-import type { Decider } from '#router';
 import type { MetricRegistry, Tracer } from '#telemetry';
 import { type ChatPath, createChatPath } from './chat-path.ts';
-import type { Journal, OpenedEntry } from '../types.ts';
+import type { Decider, Journal, OpenedEntry } from '../types.ts';
 
 /** Test support: the chat path behind the real edge on the loopback, with a provider that a test drives by hand. */
 export interface TestTargetOptions {

@@ -4,15 +4,15 @@ import type { ModelProviders } from '#models';
 import type { PricesApi } from '#prices';
 import type { QuotasApi } from '#quotas';
 import type { RegistryApi } from '#registry';
-import type { Decider } from '#router';
 import type { MetricRegistry, Tracer } from '#telemetry';
+import { Gathering } from './answers/gathering.ts';
 import { Circuits } from './attempts/circuits.ts';
 import { gatewayMetrics } from '../metrics.ts';
 import { modelRoutes } from './routes.ts';
 import { RunningRequests } from './running.ts';
 import type { Runtime } from './runtime.ts';
 import { Sweep } from './sweep.ts';
-import type { Journal } from '../types.ts';
+import type { Decider, Journal } from '../types.ts';
 
 export interface ChatPathDeps {
   readonly clock: Clock;
@@ -50,6 +50,7 @@ export function createChatPath(deps: ChatPathDeps): ChatPath {
     circuits,
     sweep,
     running,
+    gathering: new Gathering(),
     isDraining: false,
   };
   return {

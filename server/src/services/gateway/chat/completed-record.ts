@@ -2,8 +2,8 @@ import type { AttemptRecord, Outcome, RequestCompletedV1, Usage } from '@stoa/co
 import type { AppError, TenantPrincipal } from '#kernel';
 import type { RatedUsage } from '#prices';
 import type { RequestContext } from '#http';
-import type { Decision } from '#router';
 import type { Intake } from './intake/intake.ts';
+import type { Decision } from '../types.ts';
 
 /** What a request holds on to for its record, once its body is let go. */
 export type RecordedIntake = Pick<
