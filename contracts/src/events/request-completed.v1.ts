@@ -22,7 +22,9 @@ export const usageShape = z.object({
   reasoning_tokens: count.default(0),
   input_audio_tokens: count.default(0),
   output_audio_tokens: count.default(0),
-  estimated: z.boolean().describe('True where the provider sent no usage and the counts are estimates from bytes'),
+  estimated: z
+    .boolean()
+    .describe('True where the provider sent no usage and the counts are estimates from bytes'),
 });
 export type Usage = z.infer<typeof usageShape>;
 
