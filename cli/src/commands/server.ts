@@ -8,7 +8,7 @@ import { type Context, example } from '../context.ts';
 import { CommandFailure, exitCodes } from '../failure.ts';
 
 /**
- * The commands that are the server's own: `up`, `serve`, `db`, `config`. Each starts server/src/main.ts with the same
+ * The commands that are the server's own: `up`, `serve`, `db`, `apply`, `config`. Each starts server/src/main.ts with the same
  * words; the terminal, the exit code and signals are passed on. They take their settings from the environment.
  */
 const serverFile = join(import.meta.dirname, '..', '..', '..', 'server', 'src', 'main.ts');
@@ -38,6 +38,12 @@ export function addServerCommands(program: Command, context: Context): void {
     .addHelpText('after', example('stoa serve gateway'))
     .action((roles: string[], flags: ServerFlags) => runServer(context, ['serve', ...roles], flags, 'lines'));
   addDatabaseCommands(program, context);
+  program
+    .command('apply')
+    .description('make the entries of stoa.yaml the ones in effect, on the database of the settings')
+    .option(...json)
+    .addHelpText('after', example('STOA_CONFIG=./stoa.yaml stoa apply'))
+    .action((flags: ServerFlags) => runServer(context, ['apply'], flags));
   const config = program.command('config').description('the settings of the server, from the environment');
   config
     .command('print')

@@ -1,23 +1,26 @@
 import type { Settings } from '@stoa/contracts';
+import type { RoleSet } from './roles.ts';
 import type { RunningProcess } from './serve.ts';
 
 /** A few friendly lines for whoever started Stoa by hand. Production starts without them: its output is JSON lines only. */
-export function printBanner(running: RunningProcess, settings: Settings): void {
+export function printBanner(running: RunningProcess, settings: Settings, roles: RoleSet): void {
   if (settings.profile === 'production') return;
-  process.stdout.write(`${bannerLines(running, settings, process.stdout.isTTY).join('\n')}\n`);
+  process.stdout.write(`${bannerLines(running, settings, roles, process.stdout.isTTY).join('\n')}\n`);
 }
 
 /** `isTerminal` decides whether new keys are shown: only on a terminal, and only at the start that made them. */
 export function bannerLines(
   { addresses, firstStart, autoAnswer }: Pick<RunningProcess, 'addresses' | 'firstStart' | 'autoAnswer'>,
   settings: Pick<Settings, 'dataDir'>,
+  roles: RoleSet,
   isTerminal: boolean,
 ): string[] {
   const lines = [
     '',
     `  Stoa is ready.`,
-    `  Tenants call    ${addresses.baseUrl}/v1`,
-    `  You operate it  ${addresses.adminUrl}/control/v1   (metrics: ${addresses.adminUrl}/metrics)`,
+    ...(roles.has('gateway') ? [`  Tenants call    ${addresses.baseUrl}/v1`] : []),
+    ...(roles.has('control') ? [`  You operate it  ${addresses.adminUrl}/control/v1`] : []),
+    `  Its state       ${addresses.baseUrl}/readyz, ${addresses.adminUrl}/metrics`,
     `  "auto" is       ${autoAnswer()}`,
     `  Keys are in     ${settings.dataDir}/credentials.json`,
   ];
@@ -26,6 +29,7 @@ export function bannerLines(
     lines.push('', '  Shown once:', `  operator key    ${operatorKey}`);
     if (demo) lines.push(`  demo tenant     ${demo.tenantId}`, `  demo API key    ${demo.apiKey}`);
   }
-  lines.push('', '  Try: npx stoa chat "How are tenants isolated?"', '');
+  if (roles.has('gateway')) lines.push('', '  Try: npx stoa chat "How are tenants isolated?"');
+  lines.push('');
   return lines;
 }

@@ -1,15 +1,17 @@
 import { parseArgs } from 'node:util';
 import { join } from 'node:path';
 import { AppError } from '#kernel';
+import { applyCommand } from './apply-command.ts';
 import { printBanner } from './banner.ts';
 import { configurationExitCode, loadSettings, type LoadedSettings, processEnvironment } from './config.ts';
 import { printConfig } from './config-print.ts';
 import { databaseCommand } from './database-commands.ts';
 import { resolveRoles } from './roles.ts';
 import { serve } from './serve.ts';
+import { loadStoaFile } from './stoa-file.ts';
 
 /** The repository's root: `.stoa` and `stoa.yaml` lie here by default. */
-export const rootDirectory = join(import.meta.dirname, '..', '..', '..');
+const rootDirectory = join(import.meta.dirname, '..', '..', '..');
 
 const help = `Stoa: the AI platform that one operator runs for many tenants.
 
@@ -18,6 +20,7 @@ const help = `Stoa: the AI platform that one operator runs for many tenants.
   db setup --admin-url URL    make the database logins and write their URLs to a file
   db migrate                  bring the schema up to this version
   db operator-key             make an operator key
+  apply                       make the entries of stoa.yaml the ones in effect
   config print [--origins]    show every setting, secrets redacted
   config check                report every fault of the configuration, and stop
 
@@ -43,6 +46,8 @@ async function dispatch(command: string, rest: readonly string[]): Promise<void>
       return run(rest, load());
     case 'db':
       return databaseCommand(rest, load);
+    case 'apply':
+      return applyCommand(rest, load());
     case 'config':
       return configCommand(rest);
     case 'help':
@@ -66,8 +71,9 @@ function configCommand(args: readonly string[]): void {
     options: { origins: { type: 'boolean', default: false }, json: { type: 'boolean', default: false } },
   });
   const loaded = load();
+  for (const warning of loaded.warnings) process.stderr.write(`${warning}\n`);
   if (positionals[0] === 'check') {
-    for (const warning of loaded.warnings) process.stderr.write(`${warning}\n`);
+    loadStoaFile(loaded.settings);
     process.stdout.write(values.json ? '{"valid":true}\n' : 'The configuration is valid.\n');
     return;
   }
@@ -77,8 +83,11 @@ function configCommand(args: readonly string[]): void {
 }
 
 async function run(roleNames: readonly string[], loaded: LoadedSettings): Promise<void> {
-  const running = await serve(loaded, resolveRoles(roleNames), rootDirectory);
-  printBanner(running, loaded.settings);
+  const roles = resolveRoles(roleNames);
+  // A file with faults stops the start here, before anything is opened or changed.
+  if (roles.has('control')) loadStoaFile(loaded.settings);
+  const running = await serve(loaded, roles, rootDirectory);
+  printBanner(running, loaded.settings, roles);
   const stop = (signal: NodeJS.Signals): void => {
     running.stop(signal).then(
       () => process.exit(0),
@@ -98,6 +107,15 @@ function report(error: unknown): number {
       process.stderr.write(`${error.cause.stack ?? ''}\n`);
     return error.code === 'invalid_configuration' ? configurationExitCode : 1;
   }
+  if (isWrongUsage(error)) {
+    process.stderr.write(`stoa: ${error.message}\nSee \`stoa help\`.\n`);
+    return configurationExitCode;
+  }
   process.stderr.write(`stoa: ${error instanceof Error ? (error.stack ?? error.message) : String(error)}\n`);
   return 1;
+}
+
+/** Whether `parseArgs` refused the words of a command. */
+function isWrongUsage(error: unknown): error is Error {
+  return error instanceof Error && 'code' in error && String(error.code).startsWith('ERR_PARSE_ARGS_');
 }

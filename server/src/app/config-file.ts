@@ -20,7 +20,10 @@ export interface ConfigFileOptions<Schema extends z.ZodObject> {
   readonly path: string;
   /** Where false and the file is absent, the answer is null. */
   readonly mustExist: boolean;
-  /** The sections; strict, so that a misspelt one is a fault. */
+  /**
+   * The sections; strict, so that a misspelt one is a fault. A refinement says what is wrong in `params.wrong` of its
+   * issue, and what is expected in the message.
+   */
   readonly schema: Schema;
 }
 
@@ -121,11 +124,12 @@ interface FileView {
 function issueFaults(issue: z.core.$ZodIssue, view: FileView): SettingFault[] {
   if (issue.code !== 'unrecognized_keys') {
     const offset = offsetOf(view.document, issue.path);
-    const wrong = issue.path.length === 0 ? 'the file' : pathText(issue.path);
+    const subject = issue.path.length === 0 ? 'the file' : pathText(issue.path);
+    const stated: unknown = issue.code === 'custom' ? issue.params?.['wrong'] : undefined;
     return [
       {
         name: place(view.path, view.lines, offset),
-        wrong: `${wrong} is not valid`,
+        wrong: typeof stated === 'string' ? `${subject}: ${stated}` : `${subject} is not valid`,
         expected: lowered(issue.message),
       },
     ];

@@ -48,7 +48,7 @@ export function printConfig(loaded: LoadedSettings, options: PrintOptions = {}):
 }
 
 /** A URL without its password and without the values of query parameters that look like secrets. */
-export function redactUrl(text: string): string {
+function redactUrl(text: string): string {
   if (!URL.canParse(text)) return hidden;
   const url = new URL(text);
   if (url.password !== '') url.password = hidden;

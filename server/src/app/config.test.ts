@@ -301,6 +301,17 @@ for (const [what, environment] of Object.entries(refusedInProduction)) {
   });
 }
 
+test('a report of faults also names what may be their cause: a misspelt name', () => {
+  assert.throws(
+    () => loadSettings({ ...production, STOA_MASTER_KEY: undefined, STOA_MASTERKEY: 'x' }, options),
+    (error) =>
+      error instanceof AppError &&
+      /STOA_MASTER_KEY: it is missing.*\nSTOA_MASTERKEY is no setting; did you mean STOA_MASTER_KEY\?/s.test(
+        error.message,
+      ),
+  );
+});
+
 test('an unknown name warns with the nearest known one', () => {
   const { warnings } = loadSettings(
     { STOA_LISTNE: 'x', STOA_DATABSE_URL_FILE: 'x', STOA_QUITE_SOMETHING_ELSE: 'x', STOA_LOGLEVEL: 'x' },

@@ -59,14 +59,15 @@ export function loadSettings(environment: Environment, options: LoadOptions): Lo
   const { values, origins, faults } = reading;
   const readable: ReadableSettings = Object.fromEntries(values);
   faults.push(...crossFaults(readable), ...productionFaults(readable));
-  if (faults.length > 0) throw configurationError(faults);
+  const unknownNames = unknownNameWarnings(presentNames(environment));
+  if (faults.length > 0) throw configurationError(faults, unknownNames);
   const settings: Record<string, unknown> = Object.fromEntries(values);
   if (!isSettings(settings))
     throw new AppError('internal_error', 'The settings do not have their declared types.');
   return {
     settings: Object.freeze(settings),
     origins,
-    warnings: [...unknownNameWarnings(presentNames(environment)), ...reservedWarnings(values)],
+    warnings: [...unknownNames, ...reservedWarnings(values)],
   };
 }
 
@@ -92,13 +93,20 @@ export function configFilePath(settings: Settings): { readonly path: string; rea
   return { path: resolve(dirname(settings.dataDir), 'stoa.yaml'), mustExist: false };
 }
 
-/** One error that lists every fault, a line each. */
-export function configurationError(faults: readonly SettingFault[]): AppError {
+/** One error that lists every fault, a line each, and then what may be their cause: names that nobody knows. */
+export function configurationError(
+  faults: readonly SettingFault[],
+  warnings: readonly string[] = [],
+): AppError {
   const lines = faults.map((fault) => `  ${fault.name}: ${fault.wrong}; expected ${fault.expected}.`);
   const count = faults.length === 1 ? 'one fault' : `${faults.length} faults`;
-  return new AppError('invalid_configuration', `The configuration has ${count}:\n${lines.join('\n')}`, {
-    details: { faults },
-  });
+  return new AppError(
+    'invalid_configuration',
+    [`The configuration has ${count}:`, ...lines, ...warnings].join('\n'),
+    {
+      details: { faults },
+    },
+  );
 }
 
 interface Reading {

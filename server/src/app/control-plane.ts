@@ -1,5 +1,3 @@
-import { modelFileEntry, providerFileEntry } from '@stoa/contracts';
-import { z } from 'zod';
 import { type AccessModule, createAccess } from '#access';
 import { createAudit } from '#audit';
 import type { Route } from '#http';
@@ -9,10 +7,10 @@ import { createPrices, type PricesModule } from '#prices';
 import { createRegistry, type RegistryModule } from '#registry';
 import { createTenants, type TenantsModule } from '#tenants';
 import type { ComposeInput } from './compose.ts';
-import { configFilePath, processEnvironment } from './config.ts';
-import { loadConfigFile } from './config-file.ts';
+import { processEnvironment } from './config.ts';
 import { developmentMasterKey } from './data-directory.ts';
 import type { ModelParts } from './models.ts';
+import { applyStoaFile } from './stoa-file.ts';
 
 /** The modules of the control plane, wired to each other. */
 export interface ControlPlane {
@@ -26,11 +24,6 @@ export interface ControlPlane {
   readonly lifecycles: readonly Lifecycle[];
   readonly health: readonly HealthPart[];
 }
-
-const fileShape = z.strictObject({
-  providers: z.array(providerFileEntry).default([]),
-  models: z.array(modelFileEntry).default([]),
-});
 
 export function createControlPlane(input: ComposeInput, models: ModelParts): ControlPlane {
   const { settings, db, telemetry } = input;
@@ -81,15 +74,14 @@ function openAiSettings({ settings }: ComposeInput): Parameters<typeof createReg
   };
 }
 
-/** Applies stoa.yaml (or its absence) before the registry loads its snapshot. */
-function fileLifecycle({ settings, telemetry }: ComposeInput, registry: RegistryModule): Lifecycle {
+/**
+ * Applies stoa.yaml (or its absence) before the registry loads its snapshot: in the role `control` only. A gateway that
+ * has no file beside it would disable what the file of the control process holds.
+ */
+function fileLifecycle({ settings, telemetry, roles }: ComposeInput, registry: RegistryModule): Lifecycle {
   return {
     async start() {
-      const file = loadConfigFile({ ...configFilePath(settings), schema: fileShape });
-      const report = await registry.api.apply(file ?? { providers: [], models: [] });
-      if (report.added + report.changed + report.disabled > 0) {
-        telemetry.logger.info(report, 'the configuration file was applied');
-      }
+      if (roles.has('control')) await applyStoaFile(settings, registry.api, telemetry.logger);
     },
     stop: () => Promise.resolve(),
   };

@@ -1,13 +1,14 @@
 import { randomBytes } from 'node:crypto';
-import { resolve } from 'node:path';
+import { access, constants } from 'node:fs/promises';
+import { dirname, resolve } from 'node:path';
 import { parseArgs } from 'node:util';
 import { createAccess } from '#access';
 import { type Database, lockDataDirectory, setUpRoles, writeUrlsFile } from '#db';
 import { AppError, createSealer, type Logger, systemClock } from '#kernel';
-import { createTelemetry } from '#telemetry';
+import { createTelemetry, type Telemetry } from '#telemetry';
 import type { LoadedSettings } from './config.ts';
-import { openDataDirectory } from './data-directory.ts';
-import { openConfiguredDatabase } from './database.ts';
+import { type DataDirectory, openDataDirectory } from './data-directory.ts';
+import { openConfiguredDatabase, prepareSchema } from './database.ts';
 import { migrationSets } from './migrations.ts';
 import { stoaVersion } from './version.ts';
 
@@ -42,7 +43,7 @@ export async function databaseCommand(args: readonly string[], load: () => Loade
         );
       });
     case 'operator-key':
-      return withDatabase(load(), async (db) => {
+      return withServedSchema(load(), async (db) => {
         const key = await createOperatorKey(db, values.name);
         say({ operator_key: key }, `${key}\nThis key is shown once; it is stored as a hash only.`);
       });
@@ -66,6 +67,14 @@ async function setUp(
       'Give a login that may create roles: db setup --admin-url postgres://admin@db.example:5432/stoa',
     );
   }
+  if (!/^postgres(ql)?:\/\//.test(adminUrl) || !URL.canParse(adminUrl)) {
+    throw new AppError(
+      'invalid_configuration',
+      '--admin-url is no URL of a PostgreSQL database; expected one such as postgres://admin@db.example:5432/stoa.',
+    );
+  }
+  // Before the logins get new passwords, which only this file will hold.
+  await checkWritable(output);
   const { urls, notices } = await setUpRoles(adminUrl, database === undefined ? {} : { database });
   await writeUrlsFile(output, urls);
   for (const notice of notices) process.stderr.write(`${notice}\n`);
@@ -75,13 +84,41 @@ async function setUp(
   );
 }
 
-async function withDatabase(loaded: LoadedSettings, use: (db: Database) => Promise<void>): Promise<void> {
+async function checkWritable(output: string): Promise<void> {
+  try {
+    await access(dirname(output), constants.W_OK);
+  } catch (cause) {
+    throw new AppError(
+      'invalid_configuration',
+      `${output} cannot be written; say with --output where the URLs may go.`,
+      { cause },
+    );
+  }
+}
+
+/** The same for what works on tables: development brings the schema up to date, production is told to. */
+export async function withServedSchema(
+  loaded: LoadedSettings,
+  use: (db: Database, directory: DataDirectory) => Promise<void>,
+): Promise<void> {
+  await withDatabase(loaded, async (db, directory) => {
+    if ((await prepareSchema(db, loaded.settings, plainLogger)) === 'ahead') {
+      throw new AppError('schema_ahead', 'The database schema is newer than this version of Stoa serves.');
+    }
+    await use(db, directory);
+  });
+}
+
+async function withDatabase(
+  loaded: LoadedSettings,
+  use: (db: Database, directory: DataDirectory) => Promise<void>,
+): Promise<void> {
   const directory = openDataDirectory(loaded.settings.dataDir);
   const lock = loaded.settings.databaseUrl === null ? lockDataDirectory(directory.path) : null;
   try {
     const db = await openConfiguredDatabase(loaded.settings, directory, plainLogger);
     try {
-      await use(db);
+      await use(db, directory);
     } finally {
       await db.close();
     }
@@ -90,23 +127,28 @@ async function withDatabase(loaded: LoadedSettings, use: (db: Database) => Promi
   }
 }
 
-/** Making a key seals nothing, so a sealer of the moment will do. */
-async function createOperatorKey(db: Database, name: string): Promise<string> {
-  const telemetry = await createTelemetry({
+/** A command observes nothing; the modules that it uses want their metrics all the same. */
+export function commandTelemetry(): Promise<Telemetry> {
+  return createTelemetry({
     logLevel: 'silent',
     serviceName: 'stoa',
     serviceVersion: stoaVersion,
     tracing: null,
   });
+}
+
+/** Making a key seals nothing, so a sealer of the moment will do. */
+async function createOperatorKey(db: Database, name: string): Promise<string> {
+  const telemetry = await commandTelemetry();
   const sealer = createSealer(randomBytes(32));
-  const access = createAccess({
+  const keys = createAccess({
     db,
     clock: systemClock,
     logger: plainLogger,
     metrics: telemetry.metrics,
     sealer,
   });
-  const { key } = await access.api.createOperatorKey({ operator: 'system:command' }, { name });
+  const { key } = await keys.api.createOperatorKey({ operator: 'system:command' }, { name });
   await telemetry.stop();
   return key;
 }
@@ -116,7 +158,7 @@ const say = (_fields: object, message: string): void => {
 };
 
 /** Commands speak to a person: what matters goes to standard error as a sentence. */
-const plainLogger: Logger = {
+export const plainLogger: Logger = {
   debug: () => undefined,
   info: () => undefined,
   warn: say,

@@ -26,7 +26,7 @@ export function plainRoutes(deps: PlainRouteDeps): { readonly public: Route[]; r
 }
 
 /** Why the process should get no traffic, or null. */
-export function refusalOf(readiness: Readiness): AppError | null {
+function refusalOf(readiness: Readiness): AppError | null {
   switch (readiness.phase) {
     case 'ready':
       return null;

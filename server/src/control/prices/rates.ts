@@ -24,18 +24,7 @@ export type Rates = Readonly<Record<TokenKind, Femto | null>> & { readonly perRe
 export type RateTexts = { readonly [Kind in TokenKind | 'per_request']?: string | undefined };
 
 export const tokensPerPrice = 1_000_000;
-export const requestsPerPrice = 1_000;
-
-export const noRates: Rates = {
-  input: null,
-  cached_input: null,
-  cache_write: null,
-  input_audio: null,
-  output: null,
-  output_audio: null,
-  reasoning: null,
-  perRequest: null,
-};
+const requestsPerPrice = 1_000;
 
 /** Rates from texts. @throws RangeError where a text is no decimal number */
 export function ratesOf(texts: RateTexts): Rates {

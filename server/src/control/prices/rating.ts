@@ -56,7 +56,7 @@ export function costOf(tiers: RateTiers, usage: Usage): Cost | null {
 }
 
 /** What one token of a kind costs in a tier: its own rate, else that of the plain kind on its side, else null. */
-export function rateOf(tier: RateTier, kind: TokenKind): Femto | null {
+function rateOf(tier: RateTier, kind: TokenKind): Femto | null {
   return tier.rates[kind] ?? tier.rates[isInputKind(kind) ? 'input' : 'output'];
 }
 

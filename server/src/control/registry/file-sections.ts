@@ -38,8 +38,8 @@ interface Plan {
 const by = { operator: 'system:configuration-file' };
 
 export async function applySections(deps: ApplyDeps, sections: FileSections): Promise<ApplyReport> {
-  checkSections(sections);
-  const credentials = sections.providers.map((entry, index) => credentialOf(deps, entry, index));
+  checkSections(deps, sections);
+  const credentials = sections.providers.map((entry) => credentialOf(deps, entry));
   const isCurrent = await deps.db.withSystem('registry', async (tx) => {
     const plan = planOf(deps, sections, credentials, await selectProviders(tx), await selectModels(tx));
     return plan.changes.length === 0;
@@ -54,40 +54,99 @@ export async function applySections(deps: ApplyDeps, sections: FileSections): Pr
   });
 }
 
-function fault(param: string, message: string): AppError {
-  return new AppError('invalid_configuration', `${param}: ${message}.`, { param });
+/** One thing that is wrong with an entry: where it stands in the file, what, and what is expected instead. */
+export interface SectionFault {
+  readonly path: readonly [section: 'providers' | 'models', index: number, member: string];
+  readonly wrong: string;
+  readonly expected: string;
 }
 
-function checkSections({ providers, models }: FileSections): void {
+/**
+ * Every contradiction of entries whose shapes are good: names that stand twice or are taken, models of no provider,
+ * secrets that are given twice or not there. Pure; an empty list means that they can be applied.
+ * @param readEnvironment the value of an environment variable that an entry names by `api_key_env`
+ */
+export function sectionFaults(
+  { providers, models }: FileSections,
+  readEnvironment: (name: string) => string | undefined,
+): SectionFault[] {
+  const faults: SectionFault[] = [];
   const names = new Set<string>();
   for (const [index, entry] of providers.entries()) {
-    const at = `providers[${index}]`;
-    if (names.has(entry.name)) throw fault(`${at}.name`, `the name ${entry.name} stands twice`);
-    if (reservedProviderNames.has(entry.name))
-      throw fault(`${at}.name`, `the name ${entry.name} is taken by Stoa`);
-    if (entry.api_key !== undefined && entry.api_key_env !== undefined) {
-      throw fault(`${at}.api_key_env`, 'give either api_key or api_key_env');
-    }
-    if (entry.base_url === undefined && defaultBaseUrlOf(entry.kind) === null) {
-      throw fault(`${at}.base_url`, `is needed for the kind ${entry.kind}`);
+    for (const { member, ...fault } of providerFaults(entry, names, readEnvironment)) {
+      faults.push({ path: ['providers', index, member], ...fault });
     }
     names.add(entry.name);
   }
   const targets = new Set<string>();
-  for (const [index, entry] of models.entries()) {
-    if (targets.has(entry.id)) throw fault(`models[${index}].id`, `the id ${entry.id} stands twice`);
-    if (!names.has(entry.provider)) {
-      throw fault(`models[${index}].provider`, `there is no provider ${entry.provider} in the file`);
+  for (const [index, { id, provider }] of models.entries()) {
+    if (targets.has(id)) {
+      faults.push({
+        path: ['models', index, 'id'],
+        wrong: `the id ${id} stands twice`,
+        expected: 'each id once',
+      });
     }
-    targets.add(entry.id);
+    if (!names.has(provider)) {
+      const wrong = `there is no provider ${provider} in the file`;
+      faults.push({
+        path: ['models', index, 'provider'],
+        wrong,
+        expected: 'the name of an entry of `providers`',
+      });
+    }
+    targets.add(id);
   }
+  return faults;
 }
 
-function credentialOf(deps: ApplyDeps, entry: ProviderFileEntry, index: number): string | null {
+interface MemberFault {
+  readonly member: keyof ProviderFileEntry;
+  readonly wrong: string;
+  readonly expected: string;
+}
+
+function providerFaults(
+  { name, kind, base_url: baseUrl, api_key: key, api_key_env: variable }: ProviderFileEntry,
+  namesBefore: ReadonlySet<string>,
+  readEnvironment: (name: string) => string | undefined,
+): MemberFault[] {
+  const faults: MemberFault[] = [];
+  const add = (member: MemberFault['member'], wrong: string, expected: string): void => {
+    faults.push({ member, wrong, expected });
+  };
+  if (namesBefore.has(name)) add('name', `the name ${name} stands twice`, 'each name once');
+  if (reservedProviderNames.has(name)) add('name', `the name ${name} is taken by Stoa`, 'another name');
+  if (baseUrl === undefined && defaultBaseUrlOf(kind) === null) {
+    add('base_url', 'it is missing', `a URL, which the kind ${kind} needs`);
+  }
+  if (variable === undefined) return faults;
+  if (key !== undefined) add('api_key_env', 'api_key is given too', 'one of the two');
+  else if (!readEnvironment(variable)?.trim()) {
+    add('api_key_env', `the environment variable ${variable} is not set`, 'one that holds the credential');
+  }
+  return faults;
+}
+
+function checkSections(deps: ApplyDeps, sections: FileSections): void {
+  const faults = sectionFaults(sections, (name) => deps.readEnvironment(name));
+  const [first] = faults;
+  if (!first) return;
+  const lines = faults.map(
+    ({ path, wrong, expected }) => `${placeOf(path)}: ${wrong}; expected ${expected}.`,
+  );
+  throw new AppError('invalid_configuration', lines.join('\n'), { param: placeOf(first.path) });
+}
+
+/** `models[2].provider` */
+function placeOf([section, index, member]: SectionFault['path']): string {
+  return `${section}[${index}].${member}`;
+}
+
+/** Of an entry without faults. */
+function credentialOf(deps: ApplyDeps, entry: ProviderFileEntry): string | null {
   if (entry.api_key_env === undefined) return entry.api_key ?? null;
-  const value = deps.readEnvironment(entry.api_key_env)?.trim();
-  if (value) return value;
-  throw fault(`providers[${index}].api_key_env`, `the environment variable ${entry.api_key_env} is not set`);
+  return deps.readEnvironment(entry.api_key_env)?.trim() ?? null;
 }
 
 function planOf(

@@ -15,6 +15,7 @@ import { createRegistryState, type RegistryState, type RegistryStateSettings } f
 import type { RegistryApi } from './types.ts';
 
 export { registryMetrics } from './metrics.ts';
+export { sectionFaults } from './file-sections.ts';
 export type * from './types.ts';
 export type { OpenAiSettings } from './connections.ts';
 export type { PriceOf } from './models.ts';

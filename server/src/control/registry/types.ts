@@ -49,7 +49,7 @@ export interface RegistryApi {
   /**
    * Makes the file's entries the ones in effect; what earlier files held and this one doesn't is disabled. Call it also
    * with empty sections where there is no file. May be called by several processes at once, and again.
-   * @throws AppError `invalid_configuration` where entries contradict each other, with the path of the first in `param`
+   * @throws AppError `invalid_configuration` where entries contradict each other, a line each, with the path of the first in `param`
    */
   apply(sections: FileSections): Promise<ApplyReport>;
 }

@@ -12,7 +12,7 @@ export interface RetryBudgetSettings {
   readonly capacity: number;
 }
 
-export const defaultRetryBudgetSettings: RetryBudgetSettings = { share: 0.1, perSecond: 1, capacity: 20 };
+const defaultRetryBudgetSettings: RetryBudgetSettings = { share: 0.1, perSecond: 1, capacity: 20 };
 
 export class RetryBudget {
   readonly #clock: Clock;

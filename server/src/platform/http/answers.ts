@@ -4,7 +4,7 @@ import { errorBody } from '@stoa/contracts';
 import { type AppError, newRequestId, toTypeId } from '#kernel';
 
 /** Headers of an error answer besides the content type: when to come back, and whether a client may retry by itself. */
-export function errorHeaders(error: AppError): Record<string, string> {
+function errorHeaders(error: AppError): Record<string, string> {
   const headers: Record<string, string> = {};
   if (error.retryAfterMs !== null)
     headers['retry-after'] = String(Math.max(1, Math.ceil(error.retryAfterMs / 1000)));

@@ -84,7 +84,7 @@ function check(schema: z.ZodType | undefined, value: unknown): unknown {
 }
 
 /** The first fault as an error with its field in `param`; how many more there are is in the message. */
-export function invalidInput(issues: readonly z.core.$ZodIssue[]): AppError {
+function invalidInput(issues: readonly z.core.$ZodIssue[]): AppError {
   const [issue] = issues;
   if (!issue) return new AppError('invalid_request', 'The request is not valid.');
   const param = fieldPath(issue.path);

@@ -48,7 +48,7 @@ export function createLogger(options: LogOptions): OwnedLogger {
  * Masks the values of fields that are named like secrets, and what looks like one anywhere in a finished line: Stoa's
  * own keys, keys of providers (`sk-...`), bearer tokens, passwords in URLs. What comes out is JSON where JSON came in.
  */
-export function maskSecrets(line: string): string {
+function maskSecrets(line: string): string {
   let masked = line.replace(secretFields, '"$1":"***"');
   if (masked.includes('stoa_')) masked = masked.replace(/stoa_(sk|op)_[0-9A-Za-z_]{4,}/g, 'stoa_$1_***');
   if (masked.includes('sk-')) masked = masked.replace(/\bsk-[0-9A-Za-z_-]{8,}/g, 'sk-***');

@@ -1,0 +1,156 @@
+/** The server's own commands, as a shell runs them: each in a process of its own, on one embedded database. */
+import assert from 'node:assert/strict';
+import { type ChildProcess, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { existsSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { after, before, test } from 'node:test';
+import { lockDataDirectory } from '#db';
+
+const program = join(import.meta.dirname, '..', 'main.ts');
+let directory: string;
+let dataDirectory: string;
+let file: string;
+
+before(() => {
+  directory = mkdtempSync(join(tmpdir(), 'stoa-commands-'));
+  dataDirectory = join(directory, 'data');
+  file = join(directory, 'stoa.yaml');
+});
+after(() => rmSync(directory, { recursive: true, force: true }));
+
+interface Ended {
+  readonly code: number | null;
+  readonly out: string;
+  readonly errors: string;
+}
+
+function start(words: readonly string[], settings: Readonly<Record<string, string>> = {}) {
+  const own = Object.entries(process.env).filter(([name]) => !/^(STOA|OTEL)_/.test(name));
+  const child: ChildProcess = spawn(process.execPath, [program, ...words], {
+    env: {
+      ...Object.fromEntries(own),
+      STOA_DATA_DIR: dataDirectory,
+      STOA_LISTEN: '127.0.0.1:0',
+      STOA_ADMIN_LISTEN: '127.0.0.1:0',
+      ...settings,
+    },
+    stdio: ['ignore', 'pipe', 'pipe'],
+  });
+  let out = '';
+  let errors = '';
+  child.stdout?.on('data', (part: Buffer) => {
+    out += part.toString();
+  });
+  child.stderr?.on('data', (part: Buffer) => {
+    errors += part.toString();
+  });
+  const ended = once(child, 'close').then((): Ended => ({ code: child.exitCode, out, errors }));
+  return { child, ended, printed: () => out };
+}
+
+const run = (words: readonly string[], settings?: Readonly<Record<string, string>>): Promise<Ended> =>
+  start(words, settings).ended;
+
+async function applied(settings?: Readonly<Record<string, string>>): Promise<unknown> {
+  const { code, out, errors } = await run(['apply', '--json'], settings);
+  assert.equal(code, 0, errors);
+  return JSON.parse(out);
+}
+
+const sections = `
+providers:
+  - { name: filed, kind: openai-compatible, base_url: http://127.0.0.1:9/v1, api_key_env: FILED_KEY, discover: false }
+models:
+  - { id: filed/one, provider: filed, model: one }
+`;
+
+test('apply puts the file into effect once, and a gateway without a file leaves its entries as they are', async () => {
+  writeFileSync(file, sections);
+  const key = { FILED_KEY: 'sk-in-the-environment' };
+  assert.deepEqual(await applied(key), { added: 2, changed: 0, disabled: 0 });
+  assert.deepEqual(await applied(key), { added: 0, changed: 0, disabled: 0 });
+  rmSync(file);
+  const gateway = start(['serve', 'gateway']);
+  const deadline = performance.now() + 60_000;
+  while (!gateway.printed().includes('"ready"')) {
+    assert.equal(gateway.child.exitCode, null, 'the gateway ended before it was ready');
+    assert.ok(performance.now() < deadline, 'the gateway is not ready within a minute');
+    await once(gateway.child.stdout ?? process.stdin, 'data');
+  }
+  gateway.child.kill('SIGTERM');
+  assert.equal((await gateway.ended).code, 0);
+  assert.doesNotMatch(gateway.printed(), /You operate it/, 'a gateway serves nothing to the operator');
+  assert.deepEqual(await applied(), { added: 0, changed: 0, disabled: 2 });
+});
+
+test('every contradiction in stoa.yaml is reported at once, by line, with exit code 78 and before anything is made', async () => {
+  const untouched = join(directory, 'untouched');
+  mkdirSync(untouched);
+  const faulty = join(untouched, 'stoa.yaml');
+  writeFileSync(
+    faulty,
+    `providers:
+  - { name: twice, kind: anthropic, api_key_env: NOT_SET }
+  - { name: twice, kind: openai-compatible }
+models:
+  - { id: one, provider: nobody }
+`,
+  );
+  const settings = { STOA_DATA_DIR: join(untouched, 'data') };
+  for (const words of [
+    ['config', 'check'],
+    ['serve', 'all'],
+    ['serve', 'control'],
+  ]) {
+    const { code, errors } = await run(words, settings);
+    assert.equal(code, 78);
+    assert.match(errors, /has 4 faults/);
+    for (const part of [
+      ':2:',
+      'NOT_SET is not set',
+      ':3:',
+      'twice stands twice',
+      'base_url',
+      ':5:',
+      'nobody',
+    ])
+      assert.ok(errors.includes(part), `${words.join(' ')}: ${part} is missing in ${errors}`);
+  }
+  assert.equal(existsSync(settings.STOA_DATA_DIR), false);
+});
+
+test('apply on a data directory in use names the process and says what to do', async () => {
+  const lock = lockDataDirectory(dataDirectory);
+  try {
+    const { code, errors } = await run(['apply']);
+    assert.equal(code, 1);
+    assert.match(errors, new RegExp(`process ${process.pid}\\..*start it again`));
+  } finally {
+    lock.release();
+  }
+});
+
+test('wrong words of a command are answered with a sentence, never with a stack', async () => {
+  const cases: readonly (readonly string[])[] = [
+    ['config', 'print', '--bogus'],
+    ['nonsense'],
+    ['serve', 'nonsense'],
+    ['db', 'setup', '--admin-url', 'nonsense'],
+    [
+      'db',
+      'setup',
+      '--admin-url',
+      'postgres://127.0.0.1:1/x',
+      '--output',
+      join(directory, 'none', 'urls.env'),
+    ],
+  ];
+  for (const words of cases) {
+    const { code, errors } = await run(words);
+    assert.equal(code, 78, words.join(' '));
+    assert.match(errors, /^stoa: /);
+    assert.doesNotMatch(errors, /\n {4}at |Error:/, words.join(' '));
+  }
+});
