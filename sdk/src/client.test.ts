@@ -245,6 +245,7 @@ describe('lists', () => {
     );
     assert.equal(seen.length, 3);
     assert.ok(seen.every(({ url }) => url.includes('state=active')));
+    assert.equal((await all(operator.tenants.list({ after: ids[1] }))).length, 3);
     seen = [];
     for await (const one of operator.tenants.list()) {
       assert.equal(one.id, ids[0]);
@@ -327,7 +328,7 @@ describe('streams', () => {
     }
   });
 
-  test('that are left early, or aborted, close the connection', async () => {
+  test('that are left early, or aborted, close the connection', { timeout: 5_000 }, async () => {
     for (const leave of ['break', 'abort'] as const) {
       const controller = new AbortController();
       const closed = new Promise<void>((resolve) => {

@@ -6,6 +6,7 @@ import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import { explainedRequest, listTenants, price, usageReport } from '@stoa/contracts';
+import { createOperatorClient } from '@stoa/sdk';
 import { z } from 'zod';
 import { eventually, startStoa, type StoaProcess } from './stoa-process.ts';
 
@@ -127,12 +128,18 @@ after(async () => {
 describe('operating', () => {
   test('a tenant is created, shown, suspended, resumed, deleted and listed', async () => {
     const { id } = await json(identified, 'tenants', 'create', 'Größe 日本');
+    const { tenants } = createOperatorClient(stoa.credentials);
+    const stateOf = async (): Promise<string> => (await tenants.read(id)).state;
+    assert.equal(await stateOf(), 'active');
     assert.match(await output('tenants', 'show', id), /name +Größe 日本\nstate +active/);
     assert.match(await output('tenants', 'suspend', id, '--reason', 'Unpaid'), /state +suspended\n/);
+    assert.equal(await stateOf(), 'suspended');
     const suspended = await json(listed, 'tenants', 'list', '--state', 'suspended');
     assert.ok(suspended.data.some((one) => one.id === id));
     assert.match(await output('tenants', 'resume', id), /state +active/);
+    assert.equal(await stateOf(), 'active');
     assert.match(await output('tenants', 'delete', id), /purged after/);
+    assert.equal(await stateOf(), 'deleted');
     assert.match(await output('tenants', 'list', '--all'), new RegExp(`${id}  Größe 日本  deleted`));
   });
 

@@ -8,8 +8,8 @@ import { type Context, example } from '../context.ts';
 import { CommandFailure, exitCodes } from '../failure.ts';
 
 /**
- * The commands that are the server's own: `up`, `serve`, `db`, `apply`, `config`. Each starts server/src/main.ts with the same
- * words; the terminal, the exit code and signals are passed on. They take their settings from the environment.
+ * The commands that are the server's own: `up`, `serve`, `db`, `apply`, `config`. Each starts server/src/main.ts with
+ * the same words; the terminal, the exit code and signals are passed on. They take their settings from the environment.
  */
 const serverFile = join(import.meta.dirname, '..', '..', '..', 'server', 'src', 'main.ts');
 
