@@ -4,6 +4,7 @@ import { createGateway, type GatewayModule } from '#gateway';
 import { type Authenticator, createOutboundClient, type IdempotencyStore, type Route } from '#http';
 import { createTimers, observeTimers } from '#jobs';
 import { asTenantId, fromTypeId, type HealthPart, type Lifecycle, systemClock } from '#kernel';
+import type { ProviderKind } from '#models';
 import { createQuotas } from '#quotas';
 import type { RegistryModule } from '#registry';
 import { createDecider } from '#router';
@@ -144,12 +145,16 @@ function firstStartPort({ access, tenants }: ControlPlane): FirstStartPort {
   };
 }
 
+/** What a person should know of an engine that is no generative model. */
+const engineNotes: Readonly<Partial<Record<ProviderKind, string>>> = {
+  extractive: ', which quotes documents and generates nothing',
+  scripted: ', which plays a script',
+};
+
 function describeAuto(registry: RegistryModule): string {
   const [first] = registry.api.snapshot().chatOrder;
   if (!first) return 'nothing: no chat model is enabled';
   const where =
     first.provider.baseUrl === '' ? 'in this process' : `at ${new URL(first.provider.baseUrl).host}`;
-  return first.isGenerative
-    ? `${first.id} (${where})`
-    : `${first.id}, which quotes documents and does not generate (${where})`;
+  return `${first.id} (${where})${engineNotes[first.provider.kind] ?? ''}`;
 }
