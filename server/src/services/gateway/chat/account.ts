@@ -43,6 +43,8 @@ export class Account {
     this.startedMs = runtime.clock.monotonic();
     this.createdAtMs = runtime.clock.now();
     this.span = runtime.tracer.startRequest(intake.operation, context.traceparent ?? undefined);
+    context.traceId = this.span.traceId;
+    context.traceId = this.span.traceId;
   }
 
   get inputTokensEstimate(): number {
@@ -126,7 +128,7 @@ export class Account {
 
   #describeSpan(outcome: Outcome, usage: Usage): void {
     this.span.setAttribute('stoa.request_id', this.#context.publicRequestId);
-    this.span.setAttribute('stoa.tenant_id', this.#principal.tenantId);
+    this.span.setAttribute('stoa.tenant_id', toTypeId('ten', this.#principal.tenantId));
     this.span.setAttribute('stoa.outcome', outcome);
     this.span.setAttribute('gen_ai.request.model', this.#intake.model);
     this.span.setAttribute('gen_ai.usage.input_tokens', usage.input_tokens);

@@ -188,7 +188,7 @@ export class RememberingJournal implements Journal {
 }
 
 const nothing = { add: () => undefined, set: () => undefined, observe: () => undefined };
-export const noMetrics: MetricRegistry = {
+const noMetrics: MetricRegistry = {
   counter: () => nothing,
   gauge: () => nothing,
   histogram: () => nothing,
@@ -200,10 +200,10 @@ const span = {
   setAttribute: () => undefined,
   end: () => undefined,
 };
-export const noTraces: Tracer = { isEnabled: false, startRequest: () => span, startChild: () => span };
+const noTraces: Tracer = { isEnabled: false, startRequest: () => span, startChild: () => span };
 
 /** One femto-dollar for an input token, a thousand for an output token. */
-export const testPrices: PricesApi = {
+const testPrices: PricesApi = {
   isPriced: ({ id }) => !id.startsWith('unpriced'),
   rate: ({ id }, usage) =>
     id.startsWith('unpriced')
@@ -225,7 +225,7 @@ export const grantingQuotas: QuotasApi = {
 };
 
 /** `auto` takes the first healthy target, as the router's does for now. */
-export const firstHealthy: Decider = {
+const firstHealthy: Decider = {
   decide({ requestedModel, candidates, isHealthy }) {
     const target = candidates.find(isHealthy) ?? candidates[0];
     if (target === undefined) return null;

@@ -10,7 +10,7 @@ export const slowReaderMs = 60_000;
 export const upstreamLingerMs = 1_000;
 
 export const timeoutHeader = 'x-stoa-timeout-ms';
-export const maximumTimeoutMs = 600_000;
+const maximumTimeoutMs = 600_000;
 
 /**
  * The time that the caller gives us; infinite without a header. It shortens every deadline of the request, and so the

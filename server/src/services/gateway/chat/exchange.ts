@@ -216,7 +216,8 @@ export class Exchange implements Swept, WholeAttemptOwner, StreamAttemptOwner, D
     };
     if (!intake.stream) return new WholeAttempt(ports, intake.operation, this);
     const { isUsageWanted } = intake;
-    return new StreamAttempt(ports, { isUsageWanted, connection: step.target.provider }, this);
+    const settings = { isUsageWanted, connection: step.target.provider };
+    return new StreamAttempt(ports, settings, this.#runtime.gathering, this);
   }
 
   onAnswer(attempt: WholeAttempt, answer: CheckedAnswer): void {

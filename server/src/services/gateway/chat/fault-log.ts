@@ -1,11 +1,11 @@
-import type { Logger } from '#kernel';
+import { type Logger, type TenantId, toTypeId } from '#kernel';
 import type { ProviderFault, Target } from '#models';
 import { isProviderFault } from './attempts/fault-errors.ts';
 
 /** Whose request met a fault. */
 export interface FaultedRequest {
   readonly publicRequestId: string;
-  readonly tenantId: string;
+  readonly tenantId: TenantId;
   readonly traceId: string;
 }
 
@@ -18,7 +18,7 @@ export function logFault(
 ): void {
   const fields = {
     request_id: request.publicRequestId,
-    tenant_id: request.tenantId,
+    tenant_id: toTypeId('ten', request.tenantId),
     trace_id: request.traceId,
     target: target.id,
     provider: target.provider.id,

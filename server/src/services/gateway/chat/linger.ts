@@ -6,6 +6,7 @@ import { slowReaderMs, upstreamLingerMs } from './deadlines.ts';
 /** A call that may outlive its request. */
 interface Lingering {
   readonly isUpstreamOver: boolean;
+  onUpstreamOver: (() => void) | null;
   cancel(): void;
 }
 
@@ -24,15 +25,21 @@ export function linger(
   if (call.isUpstreamOver && response.writableLength < watchedBytes) return;
   const { sweep } = ports;
   const startedMs = ports.clock.monotonic();
+  const isTaken = (): boolean => response.writableLength < watchedBytes || response.destroyed;
+  const leaveIfOver = (): void => {
+    if (call.isUpstreamOver && isTaken()) sweep.leave(member);
+  };
   const member: Swept = {
     sweep(nowMs) {
       const elapsedMs = nowMs - startedMs;
       if (elapsedMs >= upstreamLingerMs && !call.isUpstreamOver) call.cancel();
-      const isUpstreamOver = call.isUpstreamOver || elapsedMs >= upstreamLingerMs;
-      const isTaken = response.writableFinished || response.destroyed;
-      if (!isTaken && elapsedMs >= slowReaderMs) response.destroy();
-      if (isUpstreamOver && (isTaken || elapsedMs >= slowReaderMs)) sweep.leave(member);
+      if (elapsedMs >= slowReaderMs) {
+        if (!isTaken()) response.destroy();
+        sweep.leave(member);
+      } else leaveIfOver();
     },
   };
+  // Mostly the provider's end comes in the next read of its socket, long before the next sweep.
+  call.onUpstreamOver = leaveIfOver;
   sweep.join(member);
 }

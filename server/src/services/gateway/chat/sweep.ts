@@ -9,7 +9,7 @@ export interface Swept {
   sweep(nowMs: number): void;
 }
 
-export const sweepIntervalMs = 100;
+const sweepIntervalMs = 100;
 
 export class Sweep {
   /** Monotonic milliseconds as of the last interval; what the path of a token takes for "now". */

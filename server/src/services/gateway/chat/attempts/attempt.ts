@@ -27,12 +27,13 @@ export abstract class Attempt implements AnswerSink {
   firstTokenMs: number | null = null;
   /** Coarse monotonic milliseconds of the last frame, or of the start. */
   lastFrameMs: number;
-  /** Whether the provider is done with us, so that nothing is left to cancel. */
-  isUpstreamOver = false;
+  /** Called once when the provider is done with us, where that comes after the request's own end. */
+  onUpstreamOver: (() => void) | null = null;
   #exchange: ModelExchange | null = null;
   #status: number | null = null;
   #providerRequestId: string | null = null;
   #isConcluded = false;
+  #isUpstreamOver = false;
   #permit: Permit;
 
   constructor(ports: AttemptPorts) {
@@ -43,6 +44,16 @@ export abstract class Attempt implements AnswerSink {
 
   get isConcluded(): boolean {
     return this.#isConcluded;
+  }
+
+  /** Whether the provider is done with us, so that nothing is left to cancel. */
+  get isUpstreamOver(): boolean {
+    return this.#isUpstreamOver;
+  }
+
+  protected markUpstreamOver(): void {
+    this.#isUpstreamOver = true;
+    this.onUpstreamOver?.();
   }
 
   /** The provider's media type of the answer, lower case; empty before the head. */
@@ -62,7 +73,7 @@ export abstract class Attempt implements AnswerSink {
 
   /** Ends the call at the provider. */
   cancel(): void {
-    if (!this.isUpstreamOver) this.#exchange?.cancel();
+    if (!this.#isUpstreamOver) this.#exchange?.cancel();
   }
 
   resume(): void {

@@ -26,7 +26,7 @@ const maximumKeys = 10_000;
 /** Calls that may wait for a place at one provider; the next ones go on to the next target. */
 const queueCapacity = 1_000;
 /** Without a Retry-After, and where it says less: asking again at once only lengthens the throttling. */
-export const throttleFloorMs = 1_000;
+const throttleFloorMs = 1_000;
 /** A provider that asks for more is believed this far, then asked again. */
 export const throttleCeilingMs = 300_000;
 

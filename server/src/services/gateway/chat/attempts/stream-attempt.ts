@@ -1,5 +1,6 @@
 import { type ProviderFault, providerFault } from '#models';
 import { type Batch, FrameRelay, type FrameRelaySettings } from '../answers/frame-relay.ts';
+import type { Gathering } from '../answers/gathering.ts';
 import { Attempt, type AttemptPorts } from './attempt.ts';
 
 export interface StreamAttemptOwner {
@@ -22,14 +23,21 @@ export interface StreamAttemptOwner {
  */
 export class StreamAttempt extends Attempt {
   readonly relay: FrameRelay;
+  readonly #gathering: Gathering;
   readonly #owner: StreamAttemptOwner;
   #chunks: Buffer[] = [];
   #isFlushPlanned = false;
   #isOver = false;
 
-  constructor(ports: AttemptPorts, settings: FrameRelaySettings, owner: StreamAttemptOwner) {
+  constructor(
+    ports: AttemptPorts,
+    settings: FrameRelaySettings,
+    gathering: Gathering,
+    owner: StreamAttemptOwner,
+  ) {
     super(ports);
     this.relay = new FrameRelay(settings);
+    this.#gathering = gathering;
     this.#owner = owner;
   }
 
@@ -52,7 +60,7 @@ export class StreamAttempt extends Attempt {
   }
 
   onEnd(): void {
-    this.isUpstreamOver = true;
+    this.markUpstreamOver();
     this.#flush();
     if (this.#isOver) return;
     try {
@@ -63,7 +71,7 @@ export class StreamAttempt extends Attempt {
   }
 
   onFault(fault: ProviderFault): void {
-    this.isUpstreamOver = true;
+    this.markUpstreamOver();
     this.#flush();
     if (this.#isOver) return;
     this.#isOver = true;
@@ -82,14 +90,13 @@ export class StreamAttempt extends Attempt {
 
   readonly #flush = (): void => {
     this.#isFlushPlanned = false;
-    const [first] = this.#chunks;
-    if (this.#isOver || first === undefined) return;
+    if (this.#isOver || this.#chunks.length === 0) return;
     try {
       if (isNoStream(this.contentType)) {
         this.#fail(providerFault('unreadable', `the stream is ${this.contentType}`));
         return;
       }
-      const bytes = this.#chunks.length === 1 ? first : Buffer.concat(this.#chunks);
+      const bytes = this.#gathering.join(this.#chunks);
       this.#chunks = [];
       this.#take(this.relay.feed(bytes));
     } catch (thrown) {

@@ -42,7 +42,7 @@ export class WholeAttempt extends Attempt {
   }
 
   onEnd(): void {
-    this.isUpstreamOver = true;
+    this.markUpstreamOver();
     if (this.#isOver) return;
     this.#isOver = true;
     try {
@@ -58,7 +58,7 @@ export class WholeAttempt extends Attempt {
   }
 
   onFault(fault: ProviderFault): void {
-    this.isUpstreamOver = true;
+    this.markUpstreamOver();
     if (this.#isOver) return;
     this.#isOver = true;
     this.#chunks = [];
