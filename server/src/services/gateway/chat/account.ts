@@ -1,6 +1,6 @@
 import type { AttemptRecord, Outcome, Usage } from '@stoa/contracts';
 import type { RequestContext } from '#http';
-import type { AppError, TenantPrincipal } from '#kernel';
+import { type AppError, type TenantPrincipal, toTypeId } from '#kernel';
 import type { Target } from '#models';
 import type { Reservation } from '#quotas';
 import type { Span } from '#telemetry';
@@ -43,7 +43,6 @@ export class Account {
     this.startedMs = runtime.clock.monotonic();
     this.createdAtMs = runtime.clock.now();
     this.span = runtime.tracer.startRequest(intake.operation, context.traceparent ?? undefined);
-    context.traceId = this.span.traceId;
     context.traceId = this.span.traceId;
   }
 
