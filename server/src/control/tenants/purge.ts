@@ -1,5 +1,5 @@
 import { type Database, systemGrants } from '#db';
-import type { Clock, Logger } from '#kernel';
+import { type Clock, type Logger, toTypeId } from '#kernel';
 import { deleteRowsOf, markPurgeStarted, selectPurgeable } from './tenants.sql.ts';
 
 /**
@@ -40,7 +40,10 @@ export async function purgeTenants({ db, clock, logger }: PurgeDeps): Promise<nu
         deadlineMs: tableDeadlineMs,
       });
     }
-    logger.info({ tenant_id: tenantId, deleted_rows: deletedRows }, 'a deleted tenant was purged');
+    logger.info(
+      { tenant_id: toTypeId('ten', tenantId), deleted_rows: deletedRows },
+      'a deleted tenant was purged',
+    );
     purged += 1;
   }
   return purged;

@@ -38,12 +38,15 @@ export interface HttpServerDeps {
 
 export interface AccessLine {
   readonly request_id: string;
+  /** `ten_...` */
   readonly tenant_id: string | null;
   readonly key_id: string | null;
   readonly method: string;
   readonly endpoint: string;
   readonly status: number;
   readonly duration_ms: number;
+  /** Of requests that are traced to a provider. */
+  readonly trace_id?: string;
 }
 
 export interface HttpServerSettings {
@@ -173,6 +176,7 @@ function prepare(request: FastifyRequest, reply: FastifyReply): void {
   const requestId = newRequestId();
   const publicRequestId = toTypeId('req', requestId);
   const headers = request.raw.headers;
+  const clientRequestId = printable(headers['x-request-id']) ?? printable(headers['x-client-request-id']);
   request.stoa = {
     startedAt: performance.now(),
     response: reply.raw,
@@ -181,7 +185,7 @@ function prepare(request: FastifyRequest, reply: FastifyReply): void {
     context: {
       requestId,
       publicRequestId,
-      clientRequestId: printable(headers['x-request-id']),
+      clientRequestId,
       traceparent: single(headers['traceparent']),
       remoteAddress: request.raw.socket.remoteAddress ?? '',
       ifMatch: single(headers['if-match']),
@@ -189,6 +193,7 @@ function prepare(request: FastifyRequest, reply: FastifyReply): void {
     },
   };
   reply.raw.setHeader('x-request-id', publicRequestId);
+  if (clientRequestId !== null) reply.raw.setHeader('x-client-request-id', clientRequestId);
 }
 
 function single(value: string | string[] | undefined): string | null {
@@ -470,11 +475,12 @@ function observe(
   deps.metrics.seconds.observe(durationMs / 1000, { endpoint: endpointId });
   deps.accessLog?.({
     request_id: context.publicRequestId,
-    tenant_id: principal?.kind === 'tenant' ? principal.tenantId : null,
+    tenant_id: principal?.kind === 'tenant' ? toTypeId('ten', principal.tenantId) : null,
     key_id: principal?.keyId ?? null,
     method: request.method,
     endpoint: endpointId,
     status: statusCode,
     duration_ms: Math.round(durationMs * 10) / 10,
+    ...(context.traceId === undefined ? {} : { trace_id: context.traceId }),
   });
 }

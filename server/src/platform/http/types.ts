@@ -7,13 +7,18 @@ export interface RequestContext {
   readonly requestId: RequestId;
   /** `req_...`, as sent in `x-request-id`. */
   readonly publicRequestId: string;
-  /** The caller's own `x-request-id`, cut to 128 printable characters, or null. */
+  /**
+   * The caller's own `x-request-id` (or else `x-client-request-id`), cut to 128 printable characters, or null. The answer
+   * carries it as `x-client-request-id`.
+   */
   readonly clientRequestId: string | null;
   /** The caller's `traceparent`, unchecked, or null. */
   readonly traceparent: string | null;
   readonly remoteAddress: string;
   readonly ifMatch: string | null;
   readonly idempotencyKey: string | null;
+  /** Set by what handles the request and has a trace of it, so that the line of its outcome names it. */
+  traceId?: string;
 }
 
 export interface RouteReply {
