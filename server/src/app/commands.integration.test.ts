@@ -3,6 +3,7 @@ import assert from 'node:assert/strict';
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { existsSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
@@ -129,6 +130,22 @@ test('apply on a data directory in use names the process and says what to do', a
     assert.match(errors, new RegExp(`process ${process.pid}\\..*start it again`));
   } finally {
     lock.release();
+  }
+});
+
+test('an address that is taken is named with the settings that choose another', async () => {
+  const holder = createServer().listen(0, '127.0.0.1');
+  try {
+    await once(holder, 'listening');
+    const address = holder.address();
+    assert.ok(typeof address === 'object' && address !== null);
+    const taken = `127.0.0.1:${address.port}`;
+    const { code, errors } = await run(['serve', 'all'], { STOA_LISTEN: taken });
+    assert.equal(code, 1);
+    assert.match(errors, new RegExp(`^stoa: ${taken} is in use by another process; .*STOA_LISTEN`, 'm'));
+    assert.doesNotMatch(errors, /\n {4}at /);
+  } finally {
+    holder.close();
   }
 });
 

@@ -107,6 +107,11 @@ function report(error: unknown): number {
       process.stderr.write(`${error.cause.stack ?? ''}\n`);
     return error.code === 'invalid_configuration' ? configurationExitCode : 1;
   }
+  const address = addressFault(error);
+  if (address !== null) {
+    process.stderr.write(`stoa: ${address}\n`);
+    return 1;
+  }
   if (isWrongUsage(error)) {
     process.stderr.write(`stoa: ${error.message}\nSee \`stoa help\`.\n`);
     return configurationExitCode;
@@ -118,4 +123,18 @@ function report(error: unknown): number {
 /** Whether `parseArgs` refused the words of a command. */
 function isWrongUsage(error: unknown): error is Error {
   return error instanceof Error && 'code' in error && String(error.code).startsWith('ERR_PARSE_ARGS_');
+}
+
+const addressFaults: ReadonlyMap<unknown, string> = new Map([
+  ['EADDRINUSE', 'is in use by another process'],
+  ['EADDRNOTAVAIL', 'is no address of this machine'],
+  ['EACCES', 'may not be listened on by this user'],
+]);
+
+/** What is wrong with an address that a listener could not take, or null for any other error. */
+function addressFault(error: unknown): string | null {
+  if (!(error instanceof Error) || !('syscall' in error) || error.syscall !== 'listen') return null;
+  const wrong = 'code' in error ? addressFaults.get(error.code) : undefined;
+  if (wrong === undefined || !('address' in error) || !('port' in error)) return null;
+  return `${String(error.address)}:${String(error.port)} ${wrong}; choose other addresses with STOA_LISTEN and STOA_ADMIN_LISTEN.`;
 }
