@@ -20,7 +20,13 @@ const principal: TenantPrincipal = {
   tags: {},
   standing: { refusal: null },
 };
-const budget = createBodyBudget(64 * 1024, 100 * 1024);
+const budget = createBodyBudget(64 * 1024, 130 * 1024);
+const others = new Map(
+  ['Bearer neighbour', 'Bearer third'].map((header) => [
+    header,
+    { ...principal, tenantId: asTenantId(newUuid()) },
+  ]),
+);
 const nothing = { add: () => undefined, observe: () => undefined };
 
 const shared = { summary: 'For the test.', errors: [], idempotent: 'no', example: {} } as const;
@@ -100,6 +106,8 @@ before(async () => {
       authenticator: {
         tenant(header) {
           if (header === 'Bearer good') return principal;
+          const other = others.get(header ?? '');
+          if (other) return other;
           if (header === 'Bearer slow') return Promise.resolve(principal);
           throw new AppError('invalid_api_key', 'The API key is not valid.');
         },
@@ -252,17 +260,39 @@ test('a body over the limit is 413 whether its length is stated or not', async (
   assert.equal(budget.inFlightBytes, 0);
 });
 
-test('bodies in flight have a bound together, and give it back', async () => {
-  const holder = net.connect(port, '127.0.0.1');
-  holder.write(
-    `POST /v1/raw HTTP/1.1\r\nhost: x\r\nauthorization: Bearer good\r\ncontent-type: application/json\r\ncontent-length: 60000\r\n\r\n`,
+/** A request whose stated body never comes; resolves once its bytes are taken. */
+async function hold(credential: string): Promise<net.Socket> {
+  const before = budget.inFlightBytes;
+  const socket = net.connect(port, '127.0.0.1');
+  socket.write(
+    `POST /v1/raw HTTP/1.1\r\nhost: x\r\nauthorization: Bearer ${credential}\r\ncontent-type: application/json\r\ncontent-length: 60000\r\n\r\n`,
   );
-  while (budget.inFlightBytes === 0) await new Promise((resume) => setImmediate(resume));
-  const second = await call('POST', '/v1/raw', { body: 'x'.repeat(60_000), headers: json });
+  while (budget.inFlightBytes === before) await new Promise((resume) => setImmediate(resume));
+  return socket;
+}
+
+async function sendAs(credential: string): Promise<Answer> {
+  const headers = { ...json, authorization: `Bearer ${credential}` };
+  return call('POST', '/v1/raw', { body: 'x'.repeat(60_000), headers });
+}
+
+test('bodies in flight have a bound together and one for each tenant, and give it back', async () => {
+  const first = await hold('good');
+  const second = await sendAs('good');
   assert.deepEqual([second.status, codeOf(second), second.headers['retry-after']], [503, 'overloaded', '1']);
-  holder.destroy();
+  assert.equal(
+    (await sendAs('neighbour')).status,
+    200,
+    'a tenant that holds all it may leaves room for others',
+  );
+  const other = await hold('neighbour');
+  const third = await sendAs('third');
+  assert.deepEqual([third.status, codeOf(third)], [503, 'overloaded']);
+  first.destroy();
+  other.destroy();
   while (budget.inFlightBytes !== 0) await new Promise((resume) => setImmediate(resume));
-  assert.equal((await call('POST', '/v1/raw', { body: 'x'.repeat(60_000), headers: json })).status, 200);
+  assert.equal(budget.heldBytes.size, 0);
+  assert.equal((await sendAs('third')).status, 200);
 });
 
 test('a fault of ours is a 500 that shows nothing of its cause', async () => {

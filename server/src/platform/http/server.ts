@@ -313,8 +313,9 @@ function takeBody(
   payload: IncomingMessage,
   done: (error: Error | null, body?: unknown) => void,
 ): void {
-  const { response } = request.stoa;
-  readBody(payload, response, deps.budget, (error, body) => {
+  const { response, principal } = request.stoa;
+  const holder = principal?.kind === 'tenant' ? principal.tenantId : 'operator';
+  readBody(payload, response, deps.budget, holder, (error, body) => {
     if (error) {
       done(error);
       return;
