@@ -431,7 +431,7 @@ export const settingTable = [
     min: 1,
     max: 120,
     default: '13',
-    sentence: 'How long requests and usage are kept.',
+    sentence: 'How long usage is kept. Explanations of single requests are kept for 90 days.',
   },
 ] as const satisfies readonly SettingDeclaration[];
 

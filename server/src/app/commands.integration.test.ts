@@ -2,12 +2,15 @@
 import assert from 'node:assert/strict';
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { existsSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { cpSync, existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
-import { lockDataDirectory } from '#db';
+import { pathToFileURL } from 'node:url';
+import { request } from 'undici';
+import { lockDataDirectory, openDatabase } from '#db';
+import { migrationSets } from './migrations.ts';
 
 const program = join(import.meta.dirname, '..', 'main.ts');
 let directory: string;
@@ -51,6 +54,22 @@ function start(words: readonly string[], settings: Readonly<Record<string, strin
   return { child, ended, printed: () => out };
 }
 
+/** Waits until the process has written this to its standard output. */
+async function printed(running: ReturnType<typeof start>, text: string): Promise<void> {
+  const giveUp = AbortSignal.timeout(120_000);
+  while (!running.printed().includes(text)) {
+    assert.equal(running.child.exitCode, null, `the process ended before it said: ${text}`);
+    assert.ok(running.child.stdout);
+    await once(running.child.stdout, 'data', { signal: giveUp });
+  }
+}
+
+async function statusOf(url: string): Promise<number> {
+  const { statusCode, body } = await request(url);
+  await body.dump();
+  return statusCode;
+}
+
 const run = (words: readonly string[], settings?: Readonly<Record<string, string>>): Promise<Ended> =>
   start(words, settings).ended;
 
@@ -74,12 +93,7 @@ test('apply puts the file into effect once, and a gateway without a file leaves 
   assert.deepEqual(await applied(key), { added: 0, changed: 0, disabled: 0 });
   rmSync(file);
   const gateway = start(['serve', 'gateway']);
-  const deadline = performance.now() + 60_000;
-  while (!gateway.printed().includes('"ready"')) {
-    assert.equal(gateway.child.exitCode, null, 'the gateway ended before it was ready');
-    assert.ok(performance.now() < deadline, 'the gateway is not ready within a minute');
-    await once(gateway.child.stdout ?? process.stdin, 'data');
-  }
+  await printed(gateway, '"ready"');
   gateway.child.kill('SIGTERM');
   assert.equal((await gateway.ended).code, 0);
   assert.doesNotMatch(gateway.printed(), /You operate it/, 'a gateway serves nothing to the operator');
@@ -120,6 +134,31 @@ models:
       assert.ok(errors.includes(part), `${words.join(' ')}: ${part} is missing in ${errors}`);
   }
   assert.equal(existsSync(settings.STOA_DATA_DIR), false);
+});
+
+test('on a schema that is newer a process is alive and never ready, and makes nothing', async () => {
+  const newer = join(directory, 'newer');
+  mkdirSync(newer);
+  const future = join(directory, 'future-migrations');
+  const tenants = migrationSets.find((set) => set.module === 'control/tenants');
+  assert.ok(tenants);
+  cpSync(tenants.directory, future, { recursive: true });
+  const next = String(readdirSync(future).length + 1).padStart(4, '0');
+  writeFileSync(join(future, `${next}-future.sql`), 'create table platform.future (id int primary key);\n');
+  const db = await openDatabase({ adapter: 'pglite', directory: join(newer, 'pglite') });
+  const ahead = { module: tenants.module, directory: pathToFileURL(`${future}/`) };
+  await db.migrate(migrationSets.map((set) => (set === tenants ? ahead : set)));
+  await db.close();
+  const server = start(['serve', 'all'], { STOA_DATA_DIR: newer });
+  await printed(server, 'newer than this version serves');
+  const baseUrl = /"baseUrl":"([^"]+)"/.exec(server.printed())?.[1] ?? '';
+  assert.equal(await statusOf(`${baseUrl}/livez`), 200);
+  assert.equal(await statusOf(`${baseUrl}/readyz`), 503);
+  assert.equal(await statusOf(`${baseUrl}/v1/models`), 503);
+  server.child.kill('SIGTERM');
+  assert.equal((await server.ended).code, 0);
+  assert.equal(existsSync(join(newer, 'credentials.json')), false);
+  assert.doesNotMatch(server.printed(), /Stoa is ready/);
 });
 
 test('apply on a data directory in use names the process and says what to do', async () => {

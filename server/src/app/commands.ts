@@ -87,7 +87,7 @@ async function run(roleNames: readonly string[], loaded: LoadedSettings): Promis
   // A file with faults stops the start here, before anything is opened or changed.
   if (roles.has('control')) loadStoaFile(loaded.settings);
   const running = await serve(loaded, roles, rootDirectory);
-  printBanner(running, loaded.settings, roles);
+  if (running.isServing) printBanner(running, loaded.settings, roles);
   const stop = (signal: NodeJS.Signals): void => {
     running.stop(signal).then(
       () => process.exit(0),

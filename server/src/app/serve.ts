@@ -20,6 +20,8 @@ import { stoaVersion } from './version.ts';
  * answers finish or end in band, the journal is shipped, everything closes in reverse order.
  */
 export interface RunningProcess {
+  /** False where the schema is newer than this version serves: the process only says so, at `/readyz`. */
+  readonly isServing: boolean;
   readonly addresses: { readonly baseUrl: string; readonly adminUrl: string };
   /** Development only: the keys of the data directory. */
   readonly firstStart: FirstStartResult | null;
@@ -35,6 +37,8 @@ interface Parts {
   readonly telemetry: Telemetry;
   readonly readiness: Readiness;
   readonly composition: Composition;
+  /** What was started: nothing on a schema that is newer than this code, which must not be written to. */
+  readonly lifecycles: Composition['lifecycles'];
   readonly listeners: Listeners;
   readonly logger: Logger;
 }
@@ -78,23 +82,38 @@ export async function serve(
       readiness,
       metrics: telemetry.metrics,
     });
-    const parts: Parts = { settings, lock, telemetry, readiness, composition, listeners, logger };
-    const addresses = await listeners.listen();
-    for (const part of composition.lifecycles) await withDatabase(settings, logger, () => part.start());
-    const firstStart = await firstStartOf(parts, directory, addresses);
-    readiness.phase = schema === 'ahead' ? 'schema_ahead' : 'ready';
-    logger.info({ ...addresses, roles: roles.names, database: db.adapter }, 'ready');
-    let stopping: Promise<void> | null = null;
-    return {
-      addresses,
-      firstStart,
-      autoAnswer: () => composition.describeAuto(),
-      stop: (reason) => (stopping ??= drain(parts, reason)),
-    };
+    const lifecycles = schema === 'ahead' ? [] : composition.lifecycles;
+    const parts: Parts = { settings, lock, telemetry, readiness, composition, lifecycles, listeners, logger };
+    return await begin(parts, directory, schema, { roles: roles.names, database: db.adapter });
   } catch (error) {
     lock.release();
     throw error;
   }
+}
+
+/** Listens, starts what has a life of its own, and is ready. `found` is for the log. */
+async function begin(
+  parts: Parts,
+  directory: DataDirectory,
+  schema: 'current' | 'ahead',
+  found: { readonly roles: readonly string[]; readonly database: string },
+): Promise<RunningProcess> {
+  const { settings, readiness, composition, lifecycles, listeners, logger } = parts;
+  const addresses = await listeners.listen();
+  for (const part of lifecycles) await withDatabase(settings, logger, () => part.start());
+  const isServing = schema === 'current';
+  const firstStart = isServing ? await firstStartOf(parts, directory, addresses) : null;
+  readiness.phase = isServing ? 'ready' : 'schema_ahead';
+  if (isServing) logger.info({ ...addresses, ...found }, 'ready');
+  else logger.error({ ...addresses, ...found }, 'the database schema is newer than this version serves');
+  let stopping: Promise<void> | null = null;
+  return {
+    isServing,
+    addresses,
+    firstStart,
+    autoAnswer: () => composition.describeAuto(),
+    stop: (reason) => (stopping ??= drain(parts, reason)),
+  };
 }
 
 /**
@@ -127,7 +146,7 @@ async function firstStartOf(
 }
 
 async function drain(
-  { settings, lock, telemetry, readiness, composition, listeners, logger }: Parts,
+  { settings, lock, telemetry, readiness, composition, lifecycles, listeners, logger }: Parts,
   reason: string,
 ): Promise<void> {
   logger.info({ reason }, 'draining');
@@ -138,7 +157,7 @@ async function drain(
   const cut = setTimeout(() => listeners.destroy(), 1_000);
   await closed;
   clearTimeout(cut);
-  for (const part of composition.lifecycles.toReversed()) {
+  for (const part of lifecycles.toReversed()) {
     await part.stop().catch((error: unknown) => logger.error({ err: error }, 'a part did not stop cleanly'));
   }
   await composition.close();

@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
 import { endpoint } from '@stoa/contracts';
+import { request } from 'undici';
 import { AppError, asTenantId, newUuid, silentLogger, type TenantPrincipal, toTypeId } from '#kernel';
 import { createBodyBudget } from './body.ts';
 import { type AccessLine, createHttpServer, type HttpServer } from './server.ts';
@@ -74,9 +75,13 @@ after(async () => {
 });
 
 async function answerTo(headers: Record<string, string>) {
-  const response = await fetch(url, { headers });
-  const id = response.headers.get('x-request-id') ?? '';
-  return { id, clientId: response.headers.get('x-client-request-id'), text: await response.text() };
+  const response = await request(url, { headers });
+  const single = (name: string): string | null => {
+    const value = response.headers[name];
+    return typeof value === 'string' ? value : null;
+  };
+  const id = single('x-request-id') ?? '';
+  return { id, clientId: single('x-client-request-id'), text: await response.body.text() };
 }
 
 test("x-request-id is ours, and the caller's own comes back as x-client-request-id, whatever the answer", async () => {
@@ -86,7 +91,7 @@ test("x-request-id is ours, and the caller's own comes back as x-client-request-
   assert.deepEqual([own.clientId, own.text], ['mine-1', 'mine-1']);
   assert.equal((await answerTo({ ...good, 'x-client-request-id': 'mine-2' })).clientId, 'mine-2');
   assert.equal((await answerTo(good)).clientId, null);
-  const refused = await answerTo({ 'x-request-id': `${'m'.repeat(500)}\u00e9` });
+  const refused = await answerTo({ 'x-request-id': 'm'.repeat(500) });
   assert.equal(refused.clientId, 'm'.repeat(128));
 });
 
