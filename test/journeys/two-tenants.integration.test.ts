@@ -235,6 +235,23 @@ const chunkShape = z.object({
   choices: z.array(z.object({ delta: z.object({ content: z.string().nullish() }) })),
 });
 
+test('a request that has just ended is seen at once by its own tenant, and by the other never', async () => {
+  const usedBefore = (await readUsage(stoa, second.apiKey)).totals.requests;
+  for (let index = 0; index < 30; index += 1) {
+    const id = headerOf(await chat(first), 'x-request-id');
+    const [own, strange, list, usage] = await Promise.all([
+      stoa.call('GET', `/v1/requests/${id}`, { key: first.apiKey }),
+      stoa.call('GET', `/v1/requests/${id}`, { key: second.apiKey }),
+      stoa.call('GET', '/v1/requests', { key: second.apiKey }),
+      readUsage(stoa, second.apiKey),
+    ]);
+    assert.equal(own.status, 200);
+    assert.deepEqual([strange.status, codeOf(strange)], [404, 'not_found']);
+    assert.ok(!list.text.includes(id), id);
+    assert.equal(usage.totals.requests, usedBefore);
+  }
+});
+
 test("what one tenant allows itself changes nothing for the other's models", async () => {
   const put = await stoa.call('PUT', '/v1/policy', {
     key: first.apiKey,
