@@ -46,7 +46,7 @@ export const settingTable = [
     type: 'path',
     default: null,
     sentence:
-      'The file with providers, models and plans. By default `stoa.yaml` beside the data directory, if it is there; a file that is named must exist.',
+      'The file with providers and models. By default `stoa.yaml` beside the data directory, if it is there; a file that is named must exist.',
   },
   {
     name: 'STOA_LOG_LEVEL',

@@ -7,7 +7,7 @@ import { nearestOf } from './config-names.ts';
 import type { SettingFault } from './config-rules.ts';
 
 /**
- * `stoa.yaml`: providers, models and plans as a file under version control. The shape of its sections belongs to their
+ * `stoa.yaml`: providers and models as a file under version control. The shape of its sections belongs to their
  * modules and is handed in; here are the reading, its bounds, and reports that name line and column.
  */
 
