@@ -13,6 +13,5 @@ export * from './http/requests.ts';
 export * from './http/shared.ts';
 export * from './http/tenants.ts';
 export * from './http/usage.ts';
-export * from './openapi.ts';
 export * from './permissions.ts';
 export * from './settings.ts';
