@@ -197,6 +197,34 @@ describe('the journal', () => {
     journal.close();
   });
 
+  test('what neither the disk nor the database took in time does not end well, and is written once the disk takes it', async () => {
+    const files = limitedFiles();
+    const { journal, clock, count } = open({ commitWaitMs: 20 }, files);
+    files.bytesLeft = 0;
+    const record = recordOf(tenantId);
+    journal.open(openedOf(record, tenantId));
+    await assert.rejects(async () => journal.settle(record), isRefused);
+    assert.equal(count('stoa_journal_unconfirmed_total'), 1);
+    files.bytesLeft = Number.POSITIVE_INFINITY;
+    clock.advance(1000);
+    settleOne(journal);
+    assert.deepEqual(lines(), { types: 'OSS', isWhole: true });
+    journal.confirm(journal.take(1, 1e6));
+    assert.deepEqual(lines(), { types: 'OSS', isWhole: true }, 'a late line moves no checkpoint over others');
+    journal.confirm(journal.take(1, 1e6));
+    assert.deepEqual(lines(), { types: 'OSSC', isWhole: true });
+    journal.close();
+    assert.deepEqual(segments(), []);
+  });
+
+  test('a refusal waits for nobody on a full disk', () => {
+    const files = limitedFiles();
+    const { journal } = open({}, files);
+    files.bytesLeft = 0;
+    assert.equal(journal.settle(recordOf(tenantId, { outcome: 'refused' })), undefined);
+    journal.close();
+  });
+
   test('with a full disk and the database away, nothing is opened', () => {
     const files = limitedFiles();
     const { journal, count } = open({}, files);

@@ -24,7 +24,8 @@
  * or when the disk takes nothing more, new requests are no longer journaled: they go on as long as the database answers,
  * and their `settle` waits for its commit (commit mode); with the database away too, `open` refuses before any money is
  * spent. What was opened may always settle. Time: a commit is waited for at most `commitWaitMs`; after that the answer
- * ends, is counted as unconfirmed, and its record stays in memory (and in the file, where the disk took it).
+ * ends and is counted as unconfirmed: well where the file has its record, else with `metering_unavailable`, since what is
+ * in memory alone dies with the process. It is written to the file as soon as the disk takes lines again.
  *
  * Two processes never share a file: its name carries the writer's start time, process id and random digits.
  */
@@ -98,6 +99,8 @@ export const batchRecords = 1000;
 interface Waiting extends PendingRecord {
   readonly tenantId: string;
   readonly place: LinePlace | null;
+  /** Where it was written later, out of its turn: keeps its segment, and moves no checkpoint. */
+  copy: LinePlace | null;
   /** Ends the wait of commit mode. */
   confirmed: (() => void) | null;
 }
@@ -117,6 +120,12 @@ function meteringUnavailable(): AppError {
   );
 }
 
+/** The call was made, so a client must not try again by itself. */
+function unrecorded(): AppError {
+  const message = 'The usage of this request could not be recorded in time, so its answer is not complete.';
+  return new AppError('metering_unavailable', message, { retryAfterMs: 1000, wasMoneySpent: true });
+}
+
 function newWriterId(clock: Clock): string {
   return `${String(Math.trunc(clock.now())).padStart(13, '0')}-${process.pid}-${randomBytes(4).toString('hex')}`;
 }
@@ -134,6 +143,8 @@ class SegmentedJournal implements JournalStore {
   readonly #commitWaitMs: number;
   readonly #opened = new Map<string, Opened>();
   readonly #pending = new Map<string, Waiting>();
+  /** Those of the pending that no file has. */
+  readonly #unwritten = new Set<Waiting>();
   #listener: () => void = () => undefined;
   #settledCount = 0;
   #confirmedCount = 0;
@@ -182,7 +193,10 @@ class SegmentedJournal implements JournalStore {
     const isFull = this.#segments.totalBytes >= this.#maxBytes;
     const place = isFull ? null : this.#append('O', entry.requestId, openedJson(entry));
     if (place === null && !this.#isDatabaseReachable) throw this.#refusal();
-    if (place !== null) place.segment.openCount += 1;
+    if (place !== null) {
+      place.segment.openCount += 1;
+      this.#writeLate();
+    }
     this.#opened.set(entry.requestId, { segment: place?.segment ?? null, entry });
   }
 
@@ -201,11 +215,22 @@ class SegmentedJournal implements JournalStore {
       this.#opened.delete(requestId);
       if (opened.segment !== null) this.#endIn(opened.segment);
     }
-    const waiting: Waiting = { requestId, tenantId: record.tenant_id, json, place, confirmed: null };
+    const waiting: Waiting = {
+      requestId,
+      tenantId: record.tenant_id,
+      json,
+      place,
+      copy: null,
+      confirmed: null,
+    };
     this.#pending.set(requestId, waiting);
+    if (place === null) this.#unwritten.add(waiting);
+    else this.#writeLate();
     this.#settledCount += 1;
     if (this.#pending.size === 1 || this.#pending.size === batchRecords) this.#listener();
-    return this.#isAlwaysCommitting || place === null ? this.#commitOf(waiting) : undefined;
+    // Nothing was spent for a request that was never opened, so nobody waits for its record on a full disk.
+    const isAtRisk = place === null && opened !== undefined;
+    return this.#isAlwaysCommitting || isAtRisk ? this.#commitOf(waiting) : undefined;
   }
 
   pending(tenantId: TenantId, requestId: RequestId): RequestCompletedV1 | null {
@@ -240,6 +265,8 @@ class SegmentedJournal implements JournalStore {
       this.#pending.delete(requestId);
       this.#confirmedCount += 1;
       waiting.confirmed?.();
+      this.#unwritten.delete(waiting);
+      if (waiting.copy !== null) waiting.copy.segment.unshippedCount -= 1;
       if (waiting.place === null) continue;
       waiting.place.segment.unshippedCount -= 1;
       last = waiting.place;
@@ -301,6 +328,18 @@ class SegmentedJournal implements JournalStore {
     this.#segments.removeIfDone(segment);
   }
 
+  /** Puts into the file what the disk did not take when it was settled. */
+  #writeLate(): void {
+    if (this.#unwritten.size === 0) return;
+    for (const waiting of this.#unwritten) {
+      const copy = this.#append('S', waiting.requestId, waiting.json);
+      if (copy === null) return;
+      copy.segment.unshippedCount += 1;
+      waiting.copy = copy;
+      this.#unwritten.delete(waiting);
+    }
+  }
+
   /** Writes the O lines of a closed segment's running requests again, so that the segment can go. */
   #moveOpened(segment: Segment): void {
     for (const [requestId, opened] of this.#opened) {
@@ -314,14 +353,15 @@ class SegmentedJournal implements JournalStore {
   }
 
   #commitOf(waiting: Waiting): Promise<void> {
-    return new Promise((resolve) => {
+    return new Promise((resolve, reject) => {
       const timer = setTimeout(() => {
         this.#metrics.unconfirmed.add(1);
         this.#deps.logger.error(
           { requestId: waiting.requestId },
           'an answer ends without its record being confirmed',
         );
-        resolve();
+        if (this.#unwritten.has(waiting)) reject(unrecorded());
+        else resolve();
       }, this.#commitWaitMs);
       waiting.confirmed = () => {
         clearTimeout(timer);
