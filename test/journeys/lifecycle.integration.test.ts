@@ -41,7 +41,7 @@ before(async () => {
     databasePort: databaseGate.port,
     env: {
       STOA_OPENAI_BASE_URL: `http://127.0.0.1:${upstreamGate.port}/v1`,
-      STOA_DRAIN_DELAY_MS: '1000',
+      STOA_DRAIN_DELAY_MS: '2500',
       STOA_DRAIN_DEADLINE_MS: '3000',
     },
   });
@@ -229,7 +229,7 @@ test('SIGTERM makes readiness 503, lets new calls in for the delay and running s
       const answer = await stoa.call('GET', '/readyz');
       return answer.status === 503 ? answer : null;
     },
-    900,
+    2_000,
   );
   assert.equal(codeOf(unready), 'draining');
   const late = await chat('extractive');
