@@ -185,8 +185,10 @@ function buildDocument(): Json {
   const paths: Record<string, Json> = {};
   const components: Json = { Error: jsonSchema(errorSchema, 'output', {}) };
   for (const endpoint of listEndpoints()) {
-    paths[endpoint.path] = {
-      ...paths[endpoint.path],
+    // `{id*}` takes slashes; OpenAPI has no word for that, and a client encodes them anyway.
+    const path = endpoint.path.replaceAll('*}', '}');
+    paths[path] = {
+      ...paths[path],
       [endpoint.method.toLowerCase()]: operation(endpoint, components),
     };
   }
