@@ -124,19 +124,23 @@ test('listed names that cannot be targets are left out, all others are kept exac
   assert.deepEqual([...catalog.entries.keys()], ['meta-llama/Llama 3.1:8b', '__proto__', 'extractive']);
 });
 
-test('`auto` prefers configured models, then lists in their order, then other purposes, and quotes last', () => {
+test('`auto` prefers configured models, then lists in their order, then other purposes', () => {
   const lists = { default: ['whisper-1', 'gpt-b', 'text-embedding-3-small', 'gpt-a'], api: ['from-api'] };
   const catalog = build(
     { models: [model('mine', api, 'api')], builtIn: [extractive, scriptedTarget] },
     lists,
   );
-  assert.deepEqual(order(catalog), [
-    'mine',
-    'gpt-b',
+  assert.deepEqual(order(catalog), ['mine', 'gpt-b', 'gpt-a', 'from-api', 'whisper-1', 'scripted']);
+});
+
+test('`auto` quotes only where there is no other chat target, or where an order says so', () => {
+  assert.deepEqual(order(build({ builtIn: [extractive] }, { default: ['text-embedding-3-small'] })), [
+    'extractive',
+  ]);
+  assert.deepEqual(order(build({ builtIn: [extractive] }, { default: ['gpt-a'] })), ['gpt-a']);
+  const lists = { default: ['gpt-a'] };
+  assert.deepEqual(order(build({ builtIn: [extractive], defaultOrder: ['gpt-a', 'extractive'] }, lists)), [
     'gpt-a',
-    'from-api',
-    'whisper-1',
-    'scripted',
     'extractive',
   ]);
 });

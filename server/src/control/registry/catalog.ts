@@ -91,11 +91,16 @@ export function buildCatalog(input: CatalogInput): Catalog {
   return { entries, chatOrder: chatOrderOf(entries, input.defaultOrder), warnings };
 }
 
-/** A set order is complete: `auto` uses what it names and nothing else. */
+/**
+ * A set order is complete: `auto` uses what it names and nothing else. Without one, the extractive engine answers only
+ * where there is no other chat target: quotations with a 200, in place of the error of a model that is down, would pass
+ * for that model's answer with every client that does not look.
+ */
 function chatOrderOf(entries: ReadonlyMap<string, CatalogEntry>, defaultOrder: readonly string[]): Target[] {
   if (defaultOrder.length > 0) return chatTargets(entries, defaultOrder);
   const chats = [...entries.values()].map((entry) => entry.target).filter((target) => target.kind === 'chat');
-  return chats
+  const answering = chats.filter((target) => target.provider.kind !== 'extractive');
+  return (answering.length > 0 ? answering : chats)
     .map((target, index) => ({ target, index, rank: rankOf(target) }))
     .sort((a, b) => a.rank - b.rank || a.index - b.index)
     .map(({ target }) => target);
@@ -110,7 +115,6 @@ export function chatTargets(entries: ReadonlyMap<string, CatalogEntry>, ids: rea
 }
 
 function rankOf(target: Target): number {
-  if (target.provider.kind === 'extractive') return 3;
   if (!target.isGenerative) return 2;
   return target.source !== 'file' && target.source !== 'api' && hasOtherPurpose(target.model) ? 1 : 0;
 }

@@ -486,7 +486,7 @@ test("the operator's order is the order of `auto` for everybody, and names chat 
   assert.deepEqual(before, {
     object: 'policy',
     order: [],
-    in_effect: ['first', 'second/with slash', 'extractive'],
+    in_effect: ['first', 'second/with slash'],
     version: 0,
     updated_at: null,
   });
@@ -611,7 +611,7 @@ test('a known policy is there at once; without an order, `auto` uses what is all
   const policy = await registry.api.policyFor(id);
   assert.deepEqual(
     policy.chatOrder.map((target) => target.id),
-    ['first', 'extractive'],
+    ['first'],
   );
 });
 

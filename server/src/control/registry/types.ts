@@ -10,7 +10,7 @@ export interface TargetSnapshot {
   readonly version: number;
   /** Enabled targets by id. */
   readonly byId: ReadonlyMap<string, Target>;
-  /** Enabled targets in the operator's default order for `auto`: generative ones first, the extractive engine last. */
+  /** Enabled targets in the operator's default order for `auto`: generative ones first, the extractive engine only where it is alone. */
   readonly chatOrder: readonly Target[];
 }
 
