@@ -131,7 +131,7 @@ export const settingTable = [
     max: 64 * GiB,
     default: '256MiB',
     sentence:
-      'The bytes of all request bodies held at once; above it the answer is 503 `overloaded`. Not below the limit of one body.',
+      'The bytes of all request bodies held at once, one tenant holding at most half of it; above it the answer is 503 `overloaded`. Not below the limit of one body.',
   },
   {
     name: 'STOA_HEADER_LIMIT_BYTES',
