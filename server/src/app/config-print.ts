@@ -52,6 +52,8 @@ function redactUrl(text: string): string {
   if (!URL.canParse(text)) return hidden;
   const url = new URL(text);
   if (url.password !== '') url.password = hidden;
+  // A name without a password is a token (NATS, HTTP); only a database's login is shown.
+  else if (url.username !== '' && !url.protocol.startsWith('postgres')) url.username = hidden;
   for (const name of new Set(url.searchParams.keys())) {
     if (/pass|secret|token|key|credential|signature/i.test(name)) url.searchParams.set(name, hidden);
   }

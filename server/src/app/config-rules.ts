@@ -50,6 +50,7 @@ export function crossFaults(settings: ReadableSettings): SettingFault[] {
     ),
     ...segmentFaults(settings),
     ...listenFaults(settings),
+    ...baseUrlFaults(settings),
   ];
 }
 
@@ -127,6 +128,20 @@ function segmentFaults({
       name: 'STOA_JOURNAL_SEGMENT_BYTES',
       wrong: `${segment} is above a quarter of STOA_JOURNAL_MAX_BYTES`,
       expected: `at most ${Math.floor(whole / 4)}`,
+    },
+  ];
+}
+
+/** The API shows the address of a provider; a path is put behind it, so that nothing may stand there. */
+function baseUrlFaults({ openaiBaseUrl }: ReadableSettings): SettingFault[] {
+  if (typeof openaiBaseUrl !== 'string') return [];
+  const { username, password, search, hash } = new URL(openaiBaseUrl);
+  if (username + password + search + hash === '') return [];
+  return [
+    {
+      name: 'STOA_OPENAI_BASE_URL',
+      wrong: 'it holds credentials, a query or a fragment',
+      expected: 'a URL without them; the credential goes into STOA_OPENAI_API_KEY',
     },
   ];
 }

@@ -352,11 +352,24 @@ test('a setting that nothing reads yet says so', () => {
   ]);
 });
 
+test("a provider's address holds no credential, query or fragment", () => {
+  for (const address of [
+    'https://user:pw@h/v1',
+    'https://token@h/v1',
+    'https://h/v1?key=x',
+    'https://h/v1#x',
+  ]) {
+    assert.deepEqual(faultNames({ STOA_OPENAI_BASE_URL: address }), ['STOA_OPENAI_BASE_URL'], address);
+  }
+  assert.deepEqual(faultNames({ STOA_OPENAI_BASE_URL: 'https://h:1/v1/' }), []);
+});
+
 test('the settings in effect are printed with origins, and without secrets', () => {
   const environment = {
     ...production,
     STOA_OPENAI_API_KEY: 'sk-very-secret',
-    STOA_OPENAI_BASE_URL: 'https://user:pa55word@models/v1?api_key=qqq111',
+    STOA_CHROMA_URL: 'https://user:pa55word@models/v1?api_key=qqq111',
+    STOA_NATS_URL: 'nats://t0ken@events:4222',
     STOA_LISTEN: '[::]:80',
     STOA_TRUSTED_PROXIES: '10.0.0.0/8, ::1',
   };
@@ -369,7 +382,14 @@ test('the settings in effect are printed with origins, and without secrets', () 
     printConfig(loaded),
     printConfig(loaded, { json: true }),
   ]) {
-    for (const secret of ['sk-very-secret', 'pa55word', 'qqq111', 'q8xN2aLr5', production.STOA_MASTER_KEY]) {
+    for (const secret of [
+      'sk-very-secret',
+      'pa55word',
+      'qqq111',
+      't0ken',
+      'q8xN2aLr5',
+      production.STOA_MASTER_KEY,
+    ]) {
       assert.ok(!output.includes(secret), secret);
     }
   }
@@ -378,7 +398,7 @@ test('the settings in effect are printed with origins, and without secrets', () 
   assert.match(text, /^STOA_TRUSTED_PROXIES=10\.0\.0\.0\/8,::1 /m);
   assert.match(text, /^STOA_MASTER_KEY=\*\*\* {2}# environment$/m);
   assert.match(text, /^STOA_LOG_LEVEL=info {2}# default$/m);
-  assert.match(text, /^# STOA_NATS_URL is unset {2}# default$/m);
+  assert.match(text, /^# STOA_REDIS_URL is unset {2}# default$/m);
   assert.ok(typeof json === 'object' && json !== null && 'STOA_LOG_LEVEL' in json);
   assert.deepEqual(json.STOA_LOG_LEVEL, { value: 'info', origin: 'default' });
 });
