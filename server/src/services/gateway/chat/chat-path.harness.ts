@@ -405,6 +405,16 @@ export function post(
   });
 }
 
+/** A request whose client hangs up before any answer. */
+export function hangingPost(url: string, path: string, body: unknown): { hangUp(): void } {
+  const text = JSON.stringify(body);
+  const headers = { 'content-type': 'application/json', 'content-length': Buffer.byteLength(text) };
+  const request = httpRequest(`${url}${path}`, { method: 'POST', headers });
+  request.on('error', () => undefined);
+  request.end(text);
+  return { hangUp: () => request.destroy() };
+}
+
 export const completion = {
   id: 'chatcmpl-1',
   object: 'chat.completion',

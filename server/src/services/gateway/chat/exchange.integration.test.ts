@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { afterEach, test } from 'node:test';
 import { AppError, type ManualClock, manualClock } from '#kernel';
+import type { Reservation } from '#quotas';
 import type { Span } from '#telemetry';
 import {
   type ChatServer,
@@ -10,6 +11,7 @@ import {
   DrivenProvider,
   frame,
   grantingQuotas,
+  hangingPost,
   openChatServer,
   pass,
   post,
@@ -207,6 +209,7 @@ test('with nothing to record in, no provider is called', async () => {
   const answer = await post(server.url, chatPath, chat);
   assert.deepEqual([answer.status, errorCode(await answer.whole)], [503, 'metering_unavailable']);
   assert.equal(server.provider.calls.length, 0);
+  assert.equal(server.journal.settled.length, 0, 'nothing waits for a record that cannot be written');
   server.journal.isUnavailable = false;
   const asking = post(server.url, chatPath, chat);
   (await server.provider.nth(1)).answer(completion);
@@ -226,6 +229,56 @@ test('a client that hangs up cancels the call and is billed for what was deliver
   assert.deepEqual([record.outcome, record.error?.code], ['client_cancelled', 'client_closed']);
   assert.deepEqual([record.usage.output_tokens, record.usage.estimated], [10, true]);
   assert.ok(BigInt(record.cost_femto ?? '0') > 10_000n);
+});
+
+test('a client that hangs up while its reservation is looked up gives all of it back', async () => {
+  let grant: (reservation: Reservation) => void = () => undefined;
+  const settled: unknown[] = [];
+  const asked = Promise.withResolvers<void>();
+  const server = await open({
+    quotas: {
+      ...grantingQuotas,
+      reserve: () => {
+        asked.resolve();
+        return new Promise((resolve) => {
+          grant = resolve;
+        });
+      },
+    },
+  });
+  const request = hangingPost(server.url, chatPath, chat);
+  await asked.promise;
+  request.hangUp();
+  const record = await server.journal.nth(1);
+  assert.equal(record.outcome, 'client_cancelled');
+  const given = Promise.withResolvers<void>();
+  grant({
+    isGranted: true,
+    reservedFemto: 5n,
+    settle: (...used) => {
+      settled.push(used);
+      given.resolve();
+    },
+  });
+  await given.promise;
+  assert.deepEqual([settled, server.provider.calls.length], [[[null, 0, 0]], 0]);
+});
+
+test('a client that hangs up in the queue of a full bulkhead leaves its turn to the next', async () => {
+  const server = await open({ targets: [testTarget({ maxConcurrency: 1 })] });
+  const running = post(server.url, chatPath, chat);
+  const first = await server.provider.nth(1);
+  const impatient = hangingPost(server.url, chatPath, chat);
+  while (server.journal.opened.length < 2) await new Promise((resolve) => setImmediate(resolve));
+  const waiting = post(server.url, chatPath, chat);
+  while (server.journal.opened.length < 3) await new Promise((resolve) => setImmediate(resolve));
+  impatient.hangUp();
+  await server.journal.nth(1);
+  first.answer(completion);
+  await (await running).whole;
+  (await server.provider.nth(2)).answer(completion);
+  assert.equal((await waiting).status, 200);
+  assert.equal(server.provider.calls.length, 2);
 });
 
 test('a client that hangs up before anything was delivered owes nothing', async () => {
@@ -313,8 +366,19 @@ test('deadlines: none for the first frame, between frames, for the whole, is mis
   const record = await server.journal.nth(2);
   assert.deepEqual([record.outcome, record.usage.estimated], ['failed', true]);
 
+  const steady = post(server.url, chatPath, streamed);
+  const talking = await server.provider.nth(3);
+  talking.stream(frame('a'));
+  for (let minute = 0; minute < 3; minute += 1) {
+    pass(server.chat, server.clock, 40_000);
+    talking.sink.onData(Buffer.from(frame('b')));
+    await new Promise((resolve) => setImmediate(resolve));
+  }
+  assert.equal(talking.isCancelled, false, 'each frame begins the wait anew');
+  (await steady).hangUp();
+
   const third = post(server.url, chatPath, chat);
-  await server.provider.nth(3);
+  await server.provider.nth(4);
   pass(server.chat, server.clock, 600_000);
   const late = await third;
   assert.deepEqual([late.status, late.headers['x-should-retry']], [504, 'false']);

@@ -298,8 +298,8 @@ export class Exchange implements Swept, WholeAttemptOwner, StreamAttemptOwner, D
     this.#take(walk.afterFault(fault, attempt.ports.circuit, elapsedMs));
   }
 
-  #conclude(attempt: Attempt, fault: ProviderFault | null, error: AppError | null, isTelling = true): void {
-    const record = attempt.conclude(fault, error, this.#runtime.clock.monotonic(), isTelling);
+  #conclude(attempt: Attempt, fault: ProviderFault | null, error: AppError | null): void {
+    const record = attempt.conclude(fault, error, this.#runtime.clock.monotonic());
     if (record === null) return;
     this.#account.attempts.push(record);
     this.#runtime.metrics.attemptEnded(attempt.ports.target.provider.id, fault?.kind ?? null);
@@ -337,7 +337,7 @@ export class Exchange implements Swept, WholeAttemptOwner, StreamAttemptOwner, D
     if (attempt === null || attempt.isConcluded) return;
     attempt.silence();
     attempt.cancel();
-    this.#conclude(attempt, providerFault('cancelled', error.code), error, false);
+    this.#conclude(attempt, providerFault('cancelled', error.code), error);
   }
 
   /** Of a request that got no whole answer: refused before any call, failed after one. */

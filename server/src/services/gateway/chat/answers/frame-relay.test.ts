@@ -126,6 +126,11 @@ test('a frame longer than the cap is a fault', () => {
 test('without usage the delivered text is measured, not its frames', () => {
   const { relay } = relayed(roleFrame + frame('hello') + frame(' world') + stopFrame + doneFrame);
   assert.equal(relay.contentBytes, 'hello world'.length);
+  const moved = frame('hello').replace(
+    '"id":"c1"',
+    '"id":"c1","padding":"xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx"',
+  );
+  assert.equal(relayed(frame('abc') + moved + frame('d') + doneFrame).relay.contentBytes, 9);
   const tool = (text: string): string =>
     `data: {"choices":[{"delta":{"tool_calls":[{"index":0,"function":{"arguments":${JSON.stringify(text)}}}]}}]}\n\n`;
   assert.equal(relayed(tool('{"a"') + tool(':1}') + doneFrame).relay.contentBytes, '{\\"a\\":1}'.length);

@@ -106,18 +106,12 @@ export abstract class Attempt implements AnswerSink {
   /**
    * Closes the attempt and tells what is recorded of it; null where it was closed already.
    * @param error what the tenant reads of it in the explanation; null where the attempt succeeded
-   * @param isTelling false where the end says nothing about the provider: a caller's own deadline
    */
-  conclude(
-    fault: ProviderFault | null,
-    error: AppError | null,
-    nowMs: number,
-    isTelling: boolean,
-  ): AttemptRecord | null {
+  conclude(fault: ProviderFault | null, error: AppError | null, nowMs: number): AttemptRecord | null {
     if (this.#isConcluded) return null;
     this.#isConcluded = true;
     const { breaker } = this.ports.circuit;
-    if (!isTelling || (fault !== null && !isProviderFault(fault))) breaker.forget(this.#permit);
+    if (fault !== null && !isProviderFault(fault)) breaker.forget(this.#permit);
     else if (fault === null) breaker.succeed(this.#permit);
     else breaker.fail(this.#permit);
     this.ports.leaveBulkhead();

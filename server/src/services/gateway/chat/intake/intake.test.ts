@@ -17,6 +17,8 @@ function rewritten(body: string, target: Target, limit: number | null = null): s
 test('a body that needs no change is forwarded as the very bytes that came', () => {
   const body = Buffer.from(` { "model" : "m" , ${tail} } `);
   assert.equal(bodyFor(readChatRequest(body), same, null), body);
+  const asked = Buffer.from(`{"model":"m","stream":true,"stream_options":{"include_usage":true},${tail}}`);
+  assert.equal(bodyFor(readChatRequest(asked), same, null), asked);
 });
 
 test('a renamed model changes its value and no other byte', () => {
