@@ -5,11 +5,19 @@ import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
 import type { ErrorCode } from '@stoa/contracts';
 import { AppError, newUuid, silentLogger } from '#kernel';
-import { openDataDirectory, readCredentials } from './data-directory.ts';
-import { type FirstStartPort, prepareCredentials } from './first-start.ts';
+import { type DataDirectory, openDataDirectory, readCredentials } from './data-directory.ts';
+import { type FirstStartPort, type FirstStartResult, keepCredentials, prepareKeys } from './first-start.ts';
 
 const addresses = { baseUrl: 'http://127.0.0.1:1', adminUrl: 'http://127.0.0.1:2' };
-const options = { wantsDemoTenant: true, logger: silentLogger };
+
+async function prepareCredentials(
+  port: FirstStartPort,
+  directory: DataDirectory,
+  at: typeof addresses,
+): Promise<FirstStartResult> {
+  const keys = await prepareKeys(port, directory, { wantsDemoTenant: true });
+  return keepCredentials(directory, keys, at, silentLogger);
+}
 
 /** A control plane that knows the keys which it made, and answers others as told. */
 function controlPlane(refusal: () => ErrorCode | null) {
@@ -41,13 +49,8 @@ function scratch(context: TestContext) {
 test('the first start makes keys once; later ones keep them and rewrite the addresses', async (context) => {
   const directory = scratch(context);
   const { port, made } = controlPlane(() => null);
-  const first = await prepareCredentials(port, directory, addresses, options);
-  const second = await prepareCredentials(
-    port,
-    directory,
-    { ...addresses, baseUrl: 'http://127.0.0.1:3' },
-    options,
-  );
+  const first = await prepareCredentials(port, directory, addresses);
+  const second = await prepareCredentials(port, directory, { ...addresses, baseUrl: 'http://127.0.0.1:3' });
   assert.deepEqual([first.isNew, second.isNew, made.length], [true, false, 2]);
   assert.deepEqual(second.credentials, { ...first.credentials, baseUrl: 'http://127.0.0.1:3' });
   assert.deepEqual(readCredentials(directory), second.credentials);
@@ -56,14 +59,14 @@ test('the first start makes keys once; later ones keep them and rewrite the addr
 
 test('keys that the database does not know are replaced, those of a suspended tenant are kept', async (context) => {
   const directory = scratch(context);
-  await prepareCredentials(controlPlane(() => null).port, directory, addresses, options);
-  const replaced = await prepareCredentials(controlPlane(() => null).port, directory, addresses, options);
+  await prepareCredentials(controlPlane(() => null).port, directory, addresses);
+  const replaced = await prepareCredentials(controlPlane(() => null).port, directory, addresses);
   assert.equal(replaced.isNew, true);
   let refusal: ErrorCode | null = null;
   const { port } = controlPlane(() => refusal);
-  const before = await prepareCredentials(port, directory, addresses, options);
+  const before = await prepareCredentials(port, directory, addresses);
   refusal = 'tenant_suspended';
-  const after = await prepareCredentials(port, directory, addresses, options);
+  const after = await prepareCredentials(port, directory, addresses);
   assert.deepEqual(after.credentials, before.credentials);
 });
 
@@ -71,9 +74,9 @@ test('a database that is away makes no new keys', async (context) => {
   const directory = scratch(context);
   let refusal: ErrorCode | null = null;
   const { port, made } = controlPlane(() => refusal);
-  await prepareCredentials(port, directory, addresses, options);
+  await prepareCredentials(port, directory, addresses);
   refusal = 'database_unavailable';
-  await assert.rejects(prepareCredentials(port, directory, addresses, options), {
+  await assert.rejects(prepareCredentials(port, directory, addresses), {
     code: 'database_unavailable',
   });
   assert.equal(made.length, 2);
@@ -82,11 +85,6 @@ test('a database that is away makes no new keys', async (context) => {
 test('a credentials file that cannot be read is replaced', async (context) => {
   const directory = scratch(context);
   writeFileSync(directory.credentialsPath, '{"baseUrl":');
-  const { credentials } = await prepareCredentials(
-    controlPlane(() => null).port,
-    directory,
-    addresses,
-    options,
-  );
+  const { credentials } = await prepareCredentials(controlPlane(() => null).port, directory, addresses);
   assert.deepEqual(readCredentials(directory), credentials);
 });

@@ -19,17 +19,21 @@ export interface FirstStartResult {
   readonly isNew: boolean;
 }
 
+/** The keys of the data directory, made or kept. */
+export interface PreparedKeys {
+  readonly keys: Pick<Credentials, 'operatorKey' | 'demo'>;
+  readonly isNew: boolean;
+}
+
 /**
  * Development only. Makes an operator key and a demo tenant with an admin key where the data directory holds none that
- * work, and writes `credentials.json`. Keys of an earlier start are kept, the addresses are always rewritten. A file
- * whose keys the database does not know (the database was replaced) gets new ones.
+ * work. A file whose keys the database does not know (the database was replaced) gets new ones.
  */
-export async function prepareCredentials(
+export async function prepareKeys(
   port: FirstStartPort,
   directory: DataDirectory,
-  addresses: { readonly baseUrl: string; readonly adminUrl: string },
-  options: { readonly wantsDemoTenant: boolean; readonly logger: Logger },
-): Promise<FirstStartResult> {
+  options: { readonly wantsDemoTenant: boolean },
+): Promise<PreparedKeys> {
   const earlier = readCredentials(directory);
   const keptKey =
     earlier && (await works(port.checkOperatorKey(earlier.operatorKey))) ? earlier.operatorKey : null;
@@ -37,14 +41,23 @@ export async function prepareCredentials(
     earlier?.demo && (await works(port.checkTenantKey(earlier.demo.apiKey))) ? earlier.demo : null;
   const operatorKey = keptKey ?? (await port.createOperatorKey('first start'));
   const demo = options.wantsDemoTenant ? (keptDemo ?? (await createDemo(port))) : null;
-  const credentials: Credentials = { ...addresses, operatorKey, ...(demo ? { demo } : {}) };
+  return {
+    keys: { operatorKey, ...(demo ? { demo } : {}) },
+    isNew: keptKey === null || (demo !== null && keptDemo === null),
+  };
+}
+
+/** Writes `credentials.json` (mode 0600) with the keys and the addresses of this start. Does not wait, so that it is there before anybody's first answer. */
+export function keepCredentials(
+  directory: DataDirectory,
+  { keys, isNew }: PreparedKeys,
+  addresses: { readonly baseUrl: string; readonly adminUrl: string },
+  logger: Logger,
+): FirstStartResult {
+  const credentials: Credentials = { ...addresses, ...keys };
   writeCredentials(directory, credentials);
-  const isNew = keptKey === null || (demo !== null && keptDemo === null);
   if (isNew)
-    options.logger.info(
-      { file: directory.credentialsPath },
-      'keys were made and written to the credentials file',
-    );
+    logger.info({ file: directory.credentialsPath }, 'keys were made and written to the credentials file');
   return { credentials, isNew };
 }
 

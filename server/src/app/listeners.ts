@@ -65,8 +65,9 @@ export function createListeners(deps: ListenersDeps): Listeners {
   const operator = create(deps.adminRoutes);
   return {
     async listen() {
-      const publicAddress = await tenants.listen(settings.listen);
+      // The tenants' last: what follows at once is readiness, and it is told there.
       const adminAddress = await operator.listen(settings.adminListen);
+      const publicAddress = await tenants.listen(settings.listen);
       return {
         baseUrl: settings.publicUrl ?? urlOf(settings.listen.host, publicAddress.port),
         adminUrl: urlOf(settings.adminListen.host, adminAddress.port),

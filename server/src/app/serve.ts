@@ -6,7 +6,7 @@ import { type Composition, compose } from './compose.ts';
 import { isTracingConfigured, type LoadedSettings, processEnvironment } from './config.ts';
 import { type DataDirectory, openDataDirectory } from './data-directory.ts';
 import { openConfiguredDatabase, prepareSchema } from './database.ts';
-import { type FirstStartResult, prepareCredentials } from './first-start.ts';
+import { type FirstStartResult, keepCredentials, type PreparedKeys, prepareKeys } from './first-start.ts';
 import { createListeners, type Listeners } from './listeners.ts';
 import { openapiDocument } from './openapi.ts';
 import { plainRoutes } from './plain-routes.ts';
@@ -91,7 +91,12 @@ export async function serve(
   }
 }
 
-/** Listens, starts what has a life of its own, and is ready. `found` is for the log. */
+/**
+ * Starts what has a life of its own, listens, and is ready. `found` is for the log.
+ *
+ * Production listens first, so that liveness is answered while a long journal is recovered. Development listens last:
+ * scripts poll a port and take the first answer for readiness, and theirs should not be a 503.
+ */
 async function begin(
   parts: Parts,
   directory: DataDirectory,
@@ -99,10 +104,12 @@ async function begin(
   found: { readonly roles: readonly string[]; readonly database: string },
 ): Promise<RunningProcess> {
   const { settings, readiness, composition, lifecycles, listeners, logger } = parts;
-  const addresses = await listeners.listen();
+  const early = settings.profile === 'production' ? await listeners.listen() : null;
   for (const part of lifecycles) await withDatabase(settings, logger, () => part.start());
   const isServing = schema === 'current';
-  const firstStart = isServing ? await firstStartOf(parts, directory, addresses) : null;
+  const keys = isServing && early === null ? await keysOf(parts, directory) : null;
+  const addresses = early ?? (await listeners.listen());
+  const firstStart = keys === null ? null : keepCredentials(directory, keys, addresses, logger);
   readiness.phase = isServing ? 'ready' : 'schema_ahead';
   if (isServing) logger.info({ ...addresses, ...found }, 'ready');
   else logger.error({ ...addresses, ...found }, 'the database schema is newer than this version serves');
@@ -133,16 +140,8 @@ async function withDatabase<T>(settings: Settings, logger: Logger, step: () => P
   }
 }
 
-async function firstStartOf(
-  { settings, composition, logger }: Parts,
-  directory: DataDirectory,
-  addresses: { baseUrl: string; adminUrl: string },
-): Promise<FirstStartResult | null> {
-  if (settings.profile === 'production') return null;
-  return prepareCredentials(composition.firstStart, directory, addresses, {
-    wantsDemoTenant: settings.demoTenant,
-    logger,
-  });
+function keysOf({ settings, composition }: Parts, directory: DataDirectory): Promise<PreparedKeys> {
+  return prepareKeys(composition.firstStart, directory, { wantsDemoTenant: settings.demoTenant });
 }
 
 async function drain(
