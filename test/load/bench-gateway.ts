@@ -190,7 +190,7 @@ async function compare(
   const cells = new Map<string, Cell>(
     targets.map(({ name }) => [name, { cpu: [], p50: [], firstByte: [], perSecond: [], failures: 0 }]),
   );
-  for (const target of targets) await run(target);
+  for (const target of targets) for (let pass = 0; pass < 3; pass++) await run(target);
   for (let round = 0; round < Number(options.rounds); round++) {
     for (const target of round % 2 === 0 ? targets : [...targets].reverse()) {
       const cell = cells.get(target.name);
