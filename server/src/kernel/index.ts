@@ -1,5 +1,6 @@
 export * from './clock.ts';
 export * from './error.ts';
+export * from './fifo.ts';
 export * from './ids.ts';
 export * from './json.ts';
 export * from './logger.ts';
@@ -7,5 +8,6 @@ export type * from './module.ts';
 export * from './money.ts';
 export * from './principal.ts';
 export * from './resource.ts';
+export * from './roster.ts';
 export * from './sealed.ts';
 export * from './resilience/index.ts';

@@ -1,5 +1,5 @@
 import type { RequestCompletedV1 } from '@stoa/contracts';
-import type { RequestId, TenantId, TenantPrincipal } from '#kernel';
+import type { AppError, RequestId, TenantId, TenantPrincipal } from '#kernel';
 import type { Target } from '#models';
 
 /** The first journal entry of a request, written before the upstream call. */
@@ -20,18 +20,29 @@ export interface OpenedEntry {
   readonly createdAtMs: number;
 }
 
+/** A request that the journal knows to be open. */
+export interface OpenedRequest {
+  readonly requestId: RequestId;
+}
+
+/** Told once, at the end of a turn of the event loop: null where the line is written, else why the request must end. */
+export type Written = (refusal: AppError | null) => void;
+
 /**
- * The journal of this process: what was acknowledged is in it before the client hears of it.
- * Both writes are synchronous write(2) calls; no fsync (see the module's README for what that means).
+ * The journal of this process: what was acknowledged is in it before the client hears of it. The lines of all requests
+ * in one turn of the event loop go out in one write(2); no fsync (see the module's README for what that means).
  */
 export interface Journal {
-  /** Throws `metering_unavailable` where nothing can be recorded; then no upstream call may be made. */
-  open(entry: OpenedEntry): void;
   /**
-   * Records the end. After it returns (or its promise resolves, in commit mode) the answer's end may go out.
-   * A request that never was opened (refused before the call) may be settled too. Throws only for faults of code.
+   * Begins a request. No provider may be called before `onWritten` said null; it says `metering_unavailable` where
+   * nothing can be recorded, and that is thrown at once where it is known at once.
    */
-  settle(record: RequestCompletedV1): void | Promise<void>;
+  open(entry: OpenedEntry, onWritten: Written): OpenedRequest;
+  /**
+   * Records the end. The answer's end may go out when `onWritten` said null (in commit mode: once the database has it).
+   * @param opened null for a request that was refused before any call. Settling twice throws: a fault of code
+   */
+  settle(record: RequestCompletedV1, opened: OpenedRequest | null, onWritten: Written): void;
   /** A record settled in this process that is not in the database yet. */
   pending(tenantId: TenantId, requestId: RequestId): RequestCompletedV1 | null;
   /** All records of a tenant that are not in the database yet, oldest first. */

@@ -6,7 +6,7 @@ import type { Reservation } from '#quotas';
 import type { Span } from '#telemetry';
 import { completedRecord, isoTime, type RecordedIntake, tagsOf } from './completed-record.ts';
 import type { Runtime } from './runtime.ts';
-import type { Decision } from '../types.ts';
+import type { Decision, OpenedRequest, Written } from '../types.ts';
 
 /**
  * What is kept of one request for its record, and the only place that opens and settles it: in the journal, with the
@@ -25,7 +25,7 @@ export class Account {
   readonly #principal: TenantPrincipal;
   readonly #context: RequestContext;
   readonly #intake: RecordedIntake;
-  #isOpened = false;
+  #opened: OpenedRequest | null = null;
 
   constructor(runtime: Runtime, principal: TenantPrincipal, context: RequestContext, intake: RecordedIntake) {
     this.#runtime = runtime;
@@ -46,18 +46,23 @@ export class Account {
     context.traceId = this.span.traceId;
   }
 
+  /** Whether the journal has been told of a call. */
+  get isOpened(): boolean {
+    return this.#opened !== null;
+  }
+
   get inputTokensEstimate(): number {
     return this.#intake.inputTokensEstimate;
   }
 
   /**
-   * Writes that the request is about to call a provider; the first call counts.
-   * @throws `metering_unavailable`: then no provider may be called
+   * Writes that the request is about to call a provider, before its first call. None may be made before `onWritten`
+   * said null.
+   * @throws `metering_unavailable`: then no provider may be called at all
    */
-  open(target: Target): void {
-    if (this.#isOpened) return;
+  open(target: Target, onWritten: Written): void {
     const intake = this.#intake;
-    this.#runtime.journal.open({
+    const entry = {
       requestId: this.#context.requestId,
       tenantId: this.#principal.tenantId,
       keyId: this.#principal.keyId,
@@ -72,8 +77,11 @@ export class Account {
       reservedFemto: this.reservation?.reservedFemto?.toString() ?? null,
       traceId: this.span.traceId,
       createdAtMs: this.createdAtMs,
+    };
+    this.#opened = this.#runtime.journal.open(entry, (refusal) => {
+      if (refusal !== null) this.#opened = null;
+      onWritten(refusal);
     });
-    this.#isOpened = true;
   }
 
   /** A span of one call of a provider; null where nothing is traced. */
@@ -87,8 +95,8 @@ export class Account {
   }
 
   /**
-   * Prices the usage, gives the rest of the reservation back and writes the record. The answer's end may go out when this
-   * has returned, or its promise resolved.
+   * Prices the usage, gives the rest of the reservation back and writes the record. The answer's end may go out when
+   * `onWritten` said null.
    * @param target whose price applies; null where no provider was called, and then nothing is priced
    */
   settle(
@@ -96,7 +104,8 @@ export class Account {
     error: AppError | null,
     usage: Usage,
     target: Target | null,
-  ): void | Promise<void> {
+    onWritten: Written,
+  ): void {
     const { clock, prices, journal, metrics } = this.#runtime;
     const rated = target === null ? null : prices.rate(target, usage, this.createdAtMs);
     this.reservation?.settle(rated?.costFemto ?? null, usage.input_tokens, usage.output_tokens);
@@ -121,8 +130,8 @@ export class Account {
     if (this.#runtime.tracer.isEnabled) this.#describeSpan(outcome, usage);
     this.span.end(error ?? undefined);
     // Nothing was opened, and nothing can be recorded: waiting for a record would only delay the refusal.
-    if (error?.code === 'metering_unavailable' && !this.#isOpened) return undefined;
-    return journal.settle(record);
+    if (error?.code === 'metering_unavailable' && this.#opened === null) onWritten(null);
+    else journal.settle(record, this.#opened, onWritten);
   }
 
   #describeSpan(outcome: Outcome, usage: Usage): void {

@@ -11,6 +11,7 @@ import {
   newUuid,
   silentLogger,
   type TenantPrincipal,
+  toAppError,
 } from '#kernel';
 import {
   type AnswerSink,
@@ -25,7 +26,7 @@ import type { PricesApi } from '#prices';
 import type { QuotasApi } from '#quotas';
 import type { MetricRegistry, Tracer } from '#telemetry';
 import { type ChatPath, createChatPath } from './chat-path.ts';
-import type { Decider, Journal, OpenedEntry } from '../types.ts';
+import type { Decider, Journal, OpenedEntry, OpenedRequest, Written } from '../types.ts';
 
 /** Test support: the chat path behind the real edge on the loopback, with a provider that a test drives by hand. */
 export interface TestTargetOptions {
@@ -155,15 +156,21 @@ export class RememberingJournal implements Journal {
   hold: Promise<void> | null = null;
   #onSettle: (() => void) | null = null;
 
-  open(entry: OpenedEntry): void {
+  open(entry: OpenedEntry, onWritten: Written): OpenedRequest {
     if (this.isUnavailable) throw new AppError('metering_unavailable', 'Usage cannot be recorded.');
     this.opened.push(entry);
+    queueMicrotask(() => onWritten(null));
+    return { requestId: entry.requestId };
   }
 
-  settle(record: RequestCompletedV1): void | Promise<void> {
+  settle(record: RequestCompletedV1, _opened: OpenedRequest | null, onWritten: Written): void {
     this.settled.push(record);
     this.#onSettle?.();
-    return this.hold ?? undefined;
+    const hold = this.hold ?? Promise.resolve();
+    hold.then(
+      () => onWritten(null),
+      (error: unknown) => onWritten(toAppError(error)),
+    );
   }
 
   /** The record of that number, counted from 1, as soon as it is there. */

@@ -1,7 +1,7 @@
 import type { ServerResponse } from 'node:http';
 import type { Outcome, Usage } from '@stoa/contracts';
 import type { RawExchange, RequestContext } from '#http';
-import { AppError, type Bulkhead, type TenantPrincipal, toAppError } from '#kernel';
+import { AppError, type Bulkhead, type RosterPlace, type TenantPrincipal, toAppError } from '#kernel';
 import { type ProviderFault, providerFault, type Target } from '#models';
 import type { Denial, Reservation } from '#quotas';
 import { Account } from './account.ts';
@@ -58,9 +58,13 @@ export class Exchange implements Swept, WholeAttemptOwner, StreamAttemptOwner, D
   #raw: RawExchange | null;
   #intake: Intake | null;
   #phase: Phase = 'admitting';
+  #sweepPlace: RosterPlace<Swept> | null = null;
+  #runningPlace: RosterPlace<Drainable> | null = null;
   #dueMs = 0;
   #addedOutputLimit: number | null = null;
   #walk: TargetWalk | null = null;
+  /** Waits for its line in the journal. */
+  #opening: CallStep | null = null;
   #queued: QueuedCall | null = null;
   #attempt: WholeAttempt | StreamAttempt | null = null;
   #calledTarget: Target | null = null;
@@ -88,8 +92,8 @@ export class Exchange implements Swept, WholeAttemptOwner, StreamAttemptOwner, D
 
   /** Runs the request; returns at once. */
   begin(): void {
-    this.#runtime.running.add(this);
-    this.#runtime.sweep.join(this);
+    this.#runningPlace = this.#runtime.running.add(this);
+    this.#sweepPlace = this.#runtime.sweep.join(this);
     this.#response.once('close', () => this.#guard(() => this.#onClientGone()));
     if (this.#response.destroyed) this.#onClientGone();
     else this.#guard(() => this.#findTargets());
@@ -137,8 +141,10 @@ export class Exchange implements Swept, WholeAttemptOwner, StreamAttemptOwner, D
 
   #take(step: Step): void {
     if (step.kind === 'end') this.#fail(step.error);
-    else if (step.kind === 'call') this.#enterBulkhead(step);
-    else {
+    else if (step.kind === 'call') {
+      if (this.#account.isOpened) this.#enterBulkhead(step);
+      else this.#openAccount(step);
+    } else {
       this.#phase = 'pausing';
       this.#dueMs = this.#runtime.clock.monotonic() + step.forMs;
     }
@@ -146,7 +152,6 @@ export class Exchange implements Swept, WholeAttemptOwner, StreamAttemptOwner, D
 
   #enterBulkhead(step: CallStep): void {
     const { provider } = step.target;
-    this.#openAccount(step);
     const bulkhead = this.#runtime.circuits.bulkhead(provider);
     if (bulkhead.tryEnter(provider.maxConcurrency)) {
       this.#call(step, bulkhead);
@@ -167,12 +172,31 @@ export class Exchange implements Swept, WholeAttemptOwner, StreamAttemptOwner, D
 
   /** On record before anything can be spent. */
   #openAccount(step: CallStep): void {
+    this.#opening = step;
     try {
-      this.#account.open(step.target);
+      this.#account.open(step.target, (refusal) => this.#guard(() => this.#onOpened(refusal)));
     } catch (thrown) {
-      step.circuit.breaker.forget(step.permit);
+      this.#forgetOpening();
       throw thrown;
     }
+  }
+
+  #onOpened(refusal: AppError | null): void {
+    const step = this.#opening;
+    if (step === null) return;
+    if (refusal !== null) {
+      this.#forgetOpening();
+      this.#fail(refusal);
+      return;
+    }
+    this.#opening = null;
+    this.#enterBulkhead(step);
+  }
+
+  #forgetOpening(): void {
+    const step = this.#opening;
+    this.#opening = null;
+    step?.circuit.breaker.forget(step.permit);
   }
 
   #passOver(step: CallStep): void {
@@ -327,6 +351,7 @@ export class Exchange implements Swept, WholeAttemptOwner, StreamAttemptOwner, D
 
   /** Leaves the queue, or cancels the call, without a verdict on the provider. */
   #abandonAttempt(error: AppError): void {
+    this.#forgetOpening();
     const queued = this.#queued;
     this.#queued = null;
     if (queued !== null) {
@@ -360,25 +385,30 @@ export class Exchange implements Swept, WholeAttemptOwner, StreamAttemptOwner, D
   ): void {
     if (this.#isOver) return;
     this.#phase = 'over';
-    this.#runtime.sweep.leave(this);
-    const finish = (): void => {
-      this.#runtime.running.delete(this);
-      this.#releaseBody();
-      send();
-    };
+    if (this.#sweepPlace !== null) this.#runtime.sweep.leave(this.#sweepPlace);
     try {
-      const settled = this.#account.settle(outcome, error, usage, target);
-      if (settled === undefined) finish();
-      else settled.then(finish, (thrown: unknown) => this.#endUnsettled(thrown));
+      this.#account.settle(outcome, error, usage, target, (refusal) => {
+        if (refusal !== null) {
+          this.#endUnsettled(refusal);
+          return;
+        }
+        this.#leaveRunning();
+        this.#releaseBody();
+        send();
+      });
     } catch (thrown) {
       this.#endUnsettled(thrown);
     }
   }
 
+  #leaveRunning(): void {
+    if (this.#runningPlace !== null) this.#runtime.running.delete(this.#runningPlace);
+  }
+
   /** The record could not be written, so what was promised must not look complete. */
   #endUnsettled(thrown: unknown): void {
     const error = toAppError(thrown);
-    this.#runtime.running.delete(this);
+    this.#leaveRunning();
     this.#runtime.logger.error(
       { request_id: this.#context.publicRequestId, err: thrown },
       'a request could not be settled',

@@ -27,7 +27,7 @@ export function linger(
   const startedMs = ports.clock.monotonic();
   const isTaken = (): boolean => response.writableLength < watchedBytes || response.destroyed;
   const leaveIfOver = (): void => {
-    if (call.isUpstreamOver && isTaken()) sweep.leave(member);
+    if (call.isUpstreamOver && isTaken()) sweep.leave(place);
   };
   const member: Swept = {
     sweep(nowMs) {
@@ -35,11 +35,11 @@ export function linger(
       if (elapsedMs >= upstreamLingerMs && !call.isUpstreamOver) call.cancel();
       if (elapsedMs >= slowReaderMs) {
         if (!isTaken()) response.destroy();
-        sweep.leave(member);
+        sweep.leave(place);
       } else leaveIfOver();
     },
   };
   // Mostly the provider's end comes in the next read of its socket, long before the next sweep.
   call.onUpstreamOver = leaveIfOver;
-  sweep.join(member);
+  const place = sweep.join(member);
 }

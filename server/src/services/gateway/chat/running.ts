@@ -1,3 +1,5 @@
+import { Roster, type RosterPlace } from '#kernel';
+
 /** A request that can be told to end. */
 export interface Drainable {
   /** Ends now, in band where the answer has begun. */
@@ -6,19 +8,19 @@ export interface Drainable {
 
 /** The requests that are not over. */
 export class RunningRequests {
-  readonly #members = new Set<Drainable>();
+  readonly #members = new Roster<Drainable>();
   #onEmpty: (() => void) | null = null;
 
   get size(): number {
     return this.#members.size;
   }
 
-  add(request: Drainable): void {
-    this.#members.add(request);
+  add(request: Drainable): RosterPlace<Drainable> {
+    return this.#members.add(request);
   }
 
-  delete(request: Drainable): void {
-    this.#members.delete(request);
+  delete(place: RosterPlace<Drainable>): void {
+    this.#members.remove(place);
     if (this.#members.size === 0) this.#onEmpty?.();
   }
 
@@ -29,7 +31,7 @@ export class RunningRequests {
       this.#onEmpty = resolve;
     });
     const timer = setTimeout(() => {
-      for (const request of this.#members) request.endForDrain();
+      this.#members.forEach((request) => request.endForDrain());
     }, deadlineMs);
     await empty;
     clearTimeout(timer);

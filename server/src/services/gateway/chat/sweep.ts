@@ -1,4 +1,4 @@
-import type { Clock } from '#kernel';
+import { type Clock, Roster, type RosterPlace } from '#kernel';
 
 /**
  * One coarse timer for all running requests: no request has a timer of its own, and the path of a token reads no clock.
@@ -15,7 +15,7 @@ export class Sweep {
   /** Monotonic milliseconds as of the last interval; what the path of a token takes for "now". */
   nowMs: number;
   readonly #clock: Clock;
-  readonly #members = new Set<Swept>();
+  readonly #members = new Roster<Swept>();
   #timer: NodeJS.Timeout | null = null;
 
   constructor(clock: Clock) {
@@ -36,17 +36,18 @@ export class Sweep {
     this.#timer = null;
   }
 
-  join(member: Swept): void {
-    this.#members.add(member);
+  join(member: Swept): RosterPlace<Swept> {
+    return this.#members.add(member);
   }
 
-  leave(member: Swept): void {
-    this.#members.delete(member);
+  /** Leaving twice does nothing. */
+  leave(place: RosterPlace<Swept>): void {
+    this.#members.remove(place);
   }
 
   /** One interval's work; tests call it after moving the clock. */
   tick(): void {
     this.nowMs = this.#clock.monotonic();
-    for (const member of this.#members) member.sweep(this.nowMs);
+    this.#members.forEach((member) => member.sweep(this.nowMs));
   }
 }

@@ -22,24 +22,50 @@ const space = 0x20;
 const typeBytes = 2;
 const idLength = 36;
 
-/** Builds lines in one buffer that is used again for each. */
-export class LineEncoder {
-  /** Holds the last line at its start, until the next call. */
-  buffer: Buffer = Buffer.allocUnsafe(64 * 1024);
+/** What the buffer may keep between two writes. */
+const keptBytes = 1024 * 1024;
 
-  /** Puts a line into the buffer and answers its length. `first` is ASCII. */
-  encode(type: LineType, first: string, second: string): number {
-    const most = typeBytes + first.length + second.length * 3 + 2;
-    if (most > this.buffer.length) this.buffer = Buffer.allocUnsafe(most * 2);
-    const { buffer } = this;
-    buffer[0] = type.charCodeAt(0);
-    buffer[1] = space;
-    let end = typeBytes + buffer.write(first, typeBytes, 'latin1');
+/** Builds the lines of one write in one buffer, which is used again for the next. */
+export class LineEncoder {
+  #buffer: Buffer = Buffer.allocUnsafeSlow(64 * 1024);
+  #length = 0;
+
+  /** The lines are its first `length` bytes. */
+  get buffer(): Buffer {
+    return this.#buffer;
+  }
+
+  get length(): number {
+    return this.#length;
+  }
+
+  /** Puts a line behind the others and answers where it ends. `first` is ASCII. */
+  add(type: LineType, first: string, second: string): number {
+    const most = this.#length + typeBytes + first.length + second.length * 3 + 2;
+    if (most > this.#buffer.length) this.#grow(most);
+    const buffer = this.#buffer;
+    let end = this.#length;
+    buffer[end] = type.charCodeAt(0);
+    buffer[end + 1] = space;
+    end += typeBytes;
+    end += buffer.write(first, end, 'latin1');
     buffer[end] = space;
     end += 1;
     end += buffer.write(second, end);
     buffer[end] = newline;
-    return end + 1;
+    this.#length = end + 1;
+    return this.#length;
+  }
+
+  clear(): void {
+    this.#length = 0;
+    if (this.#buffer.length > keptBytes) this.#buffer = Buffer.allocUnsafeSlow(64 * 1024);
+  }
+
+  #grow(most: number): void {
+    const larger = Buffer.allocUnsafeSlow(most * 2);
+    this.#buffer.copy(larger, 0, 0, this.#length);
+    this.#buffer = larger;
   }
 }
 

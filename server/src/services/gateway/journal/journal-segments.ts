@@ -16,12 +16,6 @@ export interface Segment {
   isClosed: boolean;
 }
 
-/** Where a line ends. */
-export interface LinePlace {
-  readonly segment: Segment;
-  readonly end: number;
-}
-
 export interface SegmentSettings {
   readonly directory: string;
   readonly writerId: string;
@@ -47,8 +41,9 @@ export function parseSegmentName(
 }
 
 /**
- * The segment files of one writer. Each append is one write(2) of one whole line. A line of which the disk took only a
- * part is cut off again, or, where that fails too, its segment is closed: the next line never continues it.
+ * The segment files of one writer. Lines are added one by one and written together, by one write(2). Of what the disk
+ * took only a part, all is cut off again, or, where that fails too, its segment is closed: the next line never continues
+ * a broken one.
  */
 export class Segments {
   readonly #deps: { readonly clock: Clock; readonly logger: Logger; readonly files: JournalFiles };
@@ -82,13 +77,28 @@ export class Segments {
     return [...this.#closed];
   }
 
-  /** Appends one line; null where the disk does not take it (and, for a second after a failure, without trying). */
-  append(type: LineType, first: string, second: string): LinePlace | null {
+  /** Bytes of the next write. */
+  get addedBytes(): number {
+    return this.#encoder.length;
+  }
+
+  /** Adds a line to the next write. Answers where it ends in that write. */
+  add(type: LineType, first: string, second: string): number {
+    return this.#encoder.add(type, first, second);
+  }
+
+  /**
+   * Writes the lines that were added, and forgets them. Answers the segment that has them at its end; null where there is
+   * none, or the disk does not take them (and, for a second after a failure, without trying).
+   */
+  write(): Segment | null {
+    const { buffer, length } = this.#encoder;
+    if (length === 0) return null;
+    this.#encoder.clear();
     const segment = this.#writable();
     if (segment === null) return null;
-    const length = this.#encoder.encode(type, first, second);
     try {
-      const written = this.#deps.files.write(this.#file, this.#encoder.buffer, length);
+      const written = this.#deps.files.write(this.#file, buffer, length);
       if (written !== length) throw new Error(`the disk took ${written} of ${length} bytes`);
     } catch (error) {
       this.#fail(error);
@@ -98,7 +108,7 @@ export class Segments {
     segment.bytes += length;
     this.#totalBytes += length;
     if (segment.bytes >= this.#settings.segmentBytes) this.#closeActive();
-    return { segment, end: segment.bytes };
+    return segment;
   }
 
   /** Deletes a closed segment that nothing needs any more; does nothing for the others. */

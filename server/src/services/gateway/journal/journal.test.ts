@@ -6,7 +6,7 @@ import { AppError, asRequestId, manualClock, newTenantId, silentLogger } from '#
 import { createJournal, type JournalSettings, type JournalStore } from './journal.ts';
 import { type JournalFiles, localFiles } from './journal-files.ts';
 import { decodeLine } from './journal-line.ts';
-import { countingMetrics, openedOf, recordOf, temporaryFolder } from './testing/records.ts';
+import { countingMetrics, openNow, recordOf, settleNow, temporaryFolder } from './testing/records.ts';
 
 /** A disk of which a test says how many bytes it still takes. */
 function limitedFiles(): JournalFiles & { bytesLeft: number; canTruncate: boolean } {
@@ -66,9 +66,14 @@ describe('the journal', () => {
 
   function settleOne(journal: JournalStore): string {
     const record = recordOf(tenantId);
-    journal.open(openedOf(record, tenantId));
-    assert.equal(journal.settle(record), undefined);
+    openNow(journal, record, tenantId);
+    assert.equal(settleNow(journal, record), undefined);
     return record.request_id;
+  }
+
+  function confirmNow(journal: JournalStore, count: number): void {
+    journal.confirm(count);
+    journal.flush();
   }
 
   async function removed(count: number): Promise<void> {
@@ -79,12 +84,12 @@ describe('the journal', () => {
     return error instanceof AppError && error.code === 'metering_unavailable' && error.retryAfterMs !== null;
   }
 
-  test('what was opened and settled is in the file when the calls return', () => {
+  test('what was opened and settled is in the file when its requests are told', () => {
     const { journal } = open();
     const record = recordOf(tenantId, { end_user: 'a\nb "c" 日本', tags: { 'x\n': '\u2028' } });
-    journal.open(openedOf(record, tenantId));
+    openNow(journal, record, tenantId);
     assert.deepEqual(lines(), { types: 'O', isWhole: true });
-    assert.equal(journal.settle(record), undefined);
+    assert.equal(settleNow(journal, record), undefined);
     assert.deepEqual(lines(), { types: 'OS', isWhole: true });
     assert.deepEqual(journal.pending(tenantId, asRequestId(record.request_id)), record);
     assert.deepEqual(journal.pendingOf(tenantId), [record]);
@@ -100,7 +105,7 @@ describe('the journal', () => {
       [id],
     );
     assert.equal(journal.depth, 1);
-    journal.confirm(batch);
+    confirmNow(journal, batch.length);
     assert.equal(journal.depth, 0);
     assert.equal(journal.pending(tenantId, asRequestId(id)), null);
     assert.deepEqual(lines(), { types: 'OSC', isWhole: true });
@@ -122,9 +127,9 @@ describe('the journal', () => {
     for (let index = 0; index < 10; index += 1) settleOne(journal);
     const count = segments().length;
     assert.ok(count >= 4, String(count));
-    journal.confirm(journal.take(6, 1e6));
+    confirmNow(journal, 6);
     await removed(count - 2);
-    journal.confirm(journal.take(4, 1e6));
+    confirmNow(journal, 4);
     await removed(1);
     journal.close();
     await removed(0);
@@ -133,17 +138,17 @@ describe('the journal', () => {
   test('a long request does not pin its segment: its entry is written again and the old file goes', async () => {
     const { journal } = open({ segmentBytes: 4000 });
     const long = recordOf(tenantId);
-    journal.open(openedOf(long, tenantId));
+    openNow(journal, long, tenantId);
     const [first] = segments();
     for (let index = 0; index < 6; index += 1) settleOne(journal);
-    journal.confirm(journal.take(6, 1e6));
+    confirmNow(journal, 6);
     while (segments().includes(first ?? '')) await new Promise((resolve) => setImmediate(resolve));
     const text = segments()
       .map((name) => readFileSync(join(folder.path, name), 'utf8'))
       .join('');
     assert.ok(text.includes(`O ${long.request_id} `));
-    assert.equal(journal.settle(long), undefined);
-    journal.confirm(journal.take(1, 1e6));
+    assert.equal(settleNow(journal, long), undefined);
+    confirmNow(journal, 1);
     journal.close();
     await removed(0);
   });
@@ -154,7 +159,7 @@ describe('the journal', () => {
     settleOne(journal);
     files.bytesLeft = 100;
     const record = recordOf(tenantId);
-    journal.open(openedOf(record, tenantId));
+    openNow(journal, record, tenantId);
     assert.deepEqual(lines(), { types: 'OS', isWhole: true });
     files.bytesLeft = Number.POSITIVE_INFINITY;
     clock.advance(1000);
@@ -169,7 +174,7 @@ describe('the journal', () => {
     files.canTruncate = false;
     const { journal, clock } = open({}, files);
     files.bytesLeft = 100;
-    journal.open(openedOf(recordOf(tenantId), tenantId));
+    openNow(journal, recordOf(tenantId), tenantId);
     files.bytesLeft = Number.POSITIVE_INFINITY;
     clock.advance(1000);
     settleOne(journal);
@@ -183,14 +188,14 @@ describe('the journal', () => {
     const { journal, count } = open({}, files);
     files.bytesLeft = 0;
     const record = recordOf(tenantId);
-    journal.open(openedOf(record, tenantId));
+    openNow(journal, record, tenantId);
     let isOver = false;
-    const settled = Promise.resolve(journal.settle(record)).then(() => {
+    const settled = Promise.resolve(settleNow(journal, record)).then(() => {
       isOver = true;
     });
     await new Promise((resolve) => setImmediate(resolve));
     assert.equal(isOver, false);
-    journal.confirm(journal.take(1, 1e6));
+    confirmNow(journal, 1);
     await settled;
     assert.equal(isOver, true);
     assert.equal(count('stoa_journal_write_failures_total'), 1);
@@ -202,16 +207,16 @@ describe('the journal', () => {
     const { journal, clock, count } = open({ commitWaitMs: 20 }, files);
     files.bytesLeft = 0;
     const record = recordOf(tenantId);
-    journal.open(openedOf(record, tenantId));
-    await assert.rejects(async () => journal.settle(record), isRefused);
+    openNow(journal, record, tenantId);
+    await assert.rejects(async () => settleNow(journal, record), isRefused);
     assert.equal(count('stoa_journal_unconfirmed_total'), 1);
     files.bytesLeft = Number.POSITIVE_INFINITY;
     clock.advance(1000);
     settleOne(journal);
     assert.deepEqual(lines(), { types: 'OSS', isWhole: true });
-    journal.confirm(journal.take(1, 1e6));
+    confirmNow(journal, 1);
     assert.deepEqual(lines(), { types: 'OSS', isWhole: true }, 'a late line moves no checkpoint over others');
-    journal.confirm(journal.take(1, 1e6));
+    confirmNow(journal, 1);
     assert.deepEqual(lines(), { types: 'OSSC', isWhole: true });
     journal.close();
     await removed(0);
@@ -221,7 +226,7 @@ describe('the journal', () => {
     const files = limitedFiles();
     const { journal } = open({}, files);
     files.bytesLeft = 0;
-    assert.equal(journal.settle(recordOf(tenantId, { outcome: 'refused' })), undefined);
+    assert.equal(settleNow(journal, recordOf(tenantId, { outcome: 'refused' })), undefined);
     journal.close();
   });
 
@@ -230,10 +235,10 @@ describe('the journal', () => {
     const { journal, count } = open({}, files);
     files.bytesLeft = 0;
     journal.setDatabaseReachable(false);
-    assert.throws(() => journal.open(openedOf(recordOf(tenantId), tenantId)), isRefused);
+    assert.throws(() => openNow(journal, recordOf(tenantId), tenantId), isRefused);
     assert.equal(count('stoa_journal_refusals_total'), 1);
     journal.setDatabaseReachable(true);
-    journal.open(openedOf(recordOf(tenantId), tenantId));
+    openNow(journal, recordOf(tenantId), tenantId);
     journal.close();
   });
 
@@ -241,12 +246,12 @@ describe('the journal', () => {
     const { journal } = open({ segmentBytes: 2000, maxBytes: 4000 });
     journal.setDatabaseReachable(false);
     const early = recordOf(tenantId);
-    journal.open(openedOf(early, tenantId));
+    openNow(journal, early, tenantId);
     for (let index = 0; index < 3; index += 1) settleOne(journal);
-    assert.throws(() => journal.open(openedOf(recordOf(tenantId), tenantId)), isRefused);
-    assert.equal(journal.settle(early), undefined);
+    assert.throws(() => openNow(journal, recordOf(tenantId), tenantId), isRefused);
+    assert.equal(settleNow(journal, early), undefined);
     assert.equal(journal.depth, 4);
-    journal.confirm(journal.take(4, 1e6));
+    confirmNow(journal, 4);
     settleOne(journal);
     journal.close();
   });
@@ -254,8 +259,8 @@ describe('the journal', () => {
   test('the number of requests in memory is bounded, and refusals beyond it are dropped', () => {
     const { journal, count } = open({ maxPending: 3 });
     for (let index = 0; index < 3; index += 1) settleOne(journal);
-    assert.throws(() => journal.open(openedOf(recordOf(tenantId), tenantId)), isRefused);
-    assert.equal(journal.settle(recordOf(tenantId, { outcome: 'refused' })), undefined);
+    assert.throws(() => openNow(journal, recordOf(tenantId), tenantId), isRefused);
+    assert.equal(settleNow(journal, recordOf(tenantId, { outcome: 'refused' })), undefined);
     assert.equal(journal.depth, 3);
     assert.equal(count('stoa_journal_dropped_refusals_total'), 1);
     journal.close();
@@ -264,13 +269,13 @@ describe('the journal', () => {
   test('in commit mode an answer waits for the database, but not for ever', async () => {
     const { journal, count } = open({ durability: 'commit', commitWaitMs: 20 });
     const first = recordOf(tenantId);
-    journal.open(openedOf(first, tenantId));
-    const confirmed = journal.settle(first);
+    openNow(journal, first, tenantId);
+    const confirmed = settleNow(journal, first);
     assert.ok(confirmed instanceof Promise);
-    journal.confirm(journal.take(1, 1e6));
+    confirmNow(journal, 1);
     await confirmed;
     assert.equal(count('stoa_journal_unconfirmed_total'), 0);
-    await journal.settle(recordOf(tenantId));
+    await settleNow(journal, recordOf(tenantId));
     assert.equal(count('stoa_journal_unconfirmed_total'), 1);
     assert.equal(journal.depth, 1);
     journal.close();
@@ -278,20 +283,19 @@ describe('the journal', () => {
 
   test('a request that is open when the journal closes stays in the file', () => {
     const { journal } = open();
-    journal.open(openedOf(recordOf(tenantId), tenantId));
+    openNow(journal, recordOf(tenantId), tenantId);
     settleOne(journal);
-    journal.confirm(journal.take(1, 1e6));
+    confirmNow(journal, 1);
     journal.close();
     assert.deepEqual(lines(), { types: 'OOSC', isWhole: true });
   });
 
-  test('settling or opening twice is a fault of code', () => {
+  test('settling twice is a fault of code', () => {
     const { journal } = open();
     const record = recordOf(tenantId);
-    journal.open(openedOf(record, tenantId));
-    assert.throws(() => journal.open(openedOf(record, tenantId)), /opened twice/);
-    assert.equal(journal.settle(record), undefined);
-    assert.throws(() => journal.settle(record), /settled twice/);
+    openNow(journal, record, tenantId);
+    assert.equal(settleNow(journal, record), undefined);
+    assert.throws(() => settleNow(journal, record), /settled twice/);
     journal.close();
   });
 

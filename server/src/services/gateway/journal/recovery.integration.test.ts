@@ -13,7 +13,7 @@ import { createJournal, type JournalStore, type PendingRecord } from './journal.
 import { recoverJournals, type RecoveryReport } from './recovery.ts';
 import { createPartitionKeeper } from '../settlement/retention.ts';
 import { createSettlement, type Settlement } from '../settlement/settlement.ts';
-import { noMetrics, openedOf, recordOf, temporaryFolder } from './testing/records.ts';
+import { noMetrics, openNow, recordOf, settleNow, temporaryFolder } from './testing/records.ts';
 
 const writerPath = fileURLToPath(new URL('./testing/journal-writer.ts', import.meta.url));
 const parts = { clock: systemClock, logger: silentLogger, metrics: noMetrics };
@@ -120,12 +120,12 @@ for (const adapter of testedAdapters()) {
       const dead = createJournal(parts, { directory: folder.path });
       const partitions = createPartitionKeeper({ ...parts, db: database.db });
       const shipping = createSettlement({ ...parts, db: database.db, journal: dead, partitions });
-      for (let index = 0; index < open; index += 1) dead.open(openedOf(recordOf(tenantId), tenantId));
+      for (let index = 0; index < open; index += 1) openNow(dead, recordOf(tenantId), tenantId);
       for (let index = 0; index < shipped + settled; index += 1) {
         if (index === shipped) await shipping.flush();
         const record = recordOf(tenantId);
-        dead.open(openedOf(record, tenantId));
-        await dead.settle(record);
+        openNow(dead, record, tenantId);
+        await settleNow(dead, record);
       }
       if (settled === 0) await shipping.flush();
       const file = (await readdir(folder.path)).find((name) => name.includes(dead.writerId));
@@ -214,7 +214,7 @@ for (const adapter of testedAdapters()) {
 
     test('an own journal is left alone, and without journals there is nothing to do', async () => {
       const record = recordOf(tenantId);
-      journal.open(openedOf(record, tenantId));
+      openNow(journal, record, tenantId);
       assert.deepEqual(await recover(), {
         writers: 0,
         settled: 0,

@@ -26,7 +26,7 @@ import { recordQuery, recordsQuery } from './requests.sql.ts';
 import { createRequestsRoutes, lowestIdAt } from './requests.ts';
 import { createPartitionKeeper } from '../settlement/retention.ts';
 import { createSettlement, type Settlement } from '../settlement/settlement.ts';
-import { idAt, noMetrics, recordOf, temporaryFolder } from '../journal/testing/records.ts';
+import { idAt, noMetrics, recordOf, settleNow, temporaryFolder } from '../journal/testing/records.ts';
 import { sumQuery } from './usage.sql.ts';
 import { createUsageRoutes } from './usage.ts';
 
@@ -126,7 +126,7 @@ for (const adapter of testedAdapters()) {
       owner = tenantId,
     ): Promise<RequestCompletedV1> {
       const record = recordOf(owner, changes);
-      await journal.settle(record);
+      await settleNow(journal, record);
       return record;
     }
 

@@ -10,7 +10,14 @@ import { openTestDatabase, type TestDatabase, testedAdapters } from '#testing';
 import { createJournal, type JournalStore } from '../journal/journal.ts';
 import { createPartitionKeeper } from './retention.ts';
 import { createSettlement, type Settlement } from './settlement.ts';
-import { countingMetrics, idAt, openedOf, recordOf, temporaryFolder } from '../journal/testing/records.ts';
+import {
+  countingMetrics,
+  idAt,
+  openNow,
+  settleNow,
+  recordOf,
+  temporaryFolder,
+} from '../journal/testing/records.ts';
 
 interface Line {
   readonly journal: JournalStore;
@@ -98,8 +105,8 @@ for (const adapter of testedAdapters()) {
         tags: { team: 'é', 'a b': '' },
         cost_femto: '12345678901234567890123456789012345678',
       });
-      line.journal.open(openedOf(record, tenantId));
-      await line.journal.settle(record);
+      openNow(line.journal, record, tenantId);
+      await settleNow(line.journal, record);
       await line.settlement.flush();
       assert.equal(line.journal.depth, 0);
       const { rows } = await database.db.withTenant({ tenantId }, (tx) =>
@@ -149,7 +156,7 @@ for (const adapter of testedAdapters()) {
       const line = await openLine(database);
       const tenantId = newTenantId();
       const records = Array.from({ length: 25 }, () => recordOf(tenantId));
-      for (const record of records) await line.journal.settle(record);
+      for (const record of records) await settleNow(line.journal, record);
       await line.settlement.flush();
       const events = await firstEvents(database, tenantId, records.length);
       const seen = events.map((event) => event.eventId);
@@ -165,7 +172,7 @@ for (const adapter of testedAdapters()) {
       );
       const poisoned = records.filter((record) => record.cost_femto?.length === 39);
       assert.equal(poisoned.length, 3);
-      for (const record of records) await line.journal.settle(record);
+      for (const record of records) await settleNow(line.journal, record);
       await line.settlement.flush();
       assert.equal(line.journal.depth, 0);
       assert.deepEqual(await countsOf(database, tenantId), { requests: 37, usage: 37, events: 37 });
@@ -191,7 +198,7 @@ for (const adapter of testedAdapters()) {
       const old = recordOf(tenantId, { request_id: idAt(now - 100 * 86_400_000) });
       const future = recordOf(tenantId, { request_id: idAt(now + 900 * 86_400_000) });
       const ancient = recordOf(tenantId, { request_id: idAt(86_400_000) });
-      for (const record of [old, future, recordOf(tenantId), ancient]) await line.journal.settle(record);
+      for (const record of [old, future, recordOf(tenantId), ancient]) await settleNow(line.journal, record);
       await line.settlement.flush();
       assert.deepEqual(await countsOf(database, tenantId), { requests: 2, usage: 2, events: 2 });
       assert.equal(line.count('stoa_settlement_rejected_records_total'), 2);
@@ -202,7 +209,7 @@ for (const adapter of testedAdapters()) {
       const line = await openLine(database);
       const tenantId = newTenantId();
       line.settlement.start();
-      for (let index = 0; index < 1200; index += 1) await line.journal.settle(recordOf(tenantId));
+      for (let index = 0; index < 1200; index += 1) await settleNow(line.journal, recordOf(tenantId));
       while (line.journal.depth > 0) await new Promise((resolve) => setImmediate(resolve));
       assert.deepEqual(await countsOf(database, tenantId), { requests: 1200, usage: 1200, events: 1200 });
       assert.equal(line.count('stoa_settlement_records_total'), 1200);
@@ -222,7 +229,7 @@ for (const adapter of testedAdapters()) {
       );
       const tenantId = newTenantId();
       for (let index = 0; index < 3; index += 1) {
-        await line.journal.settle(recordOf(tenantId));
+        await settleNow(line.journal, recordOf(tenantId));
         await assert.rejects(line.settlement.flush());
         assert.equal(line.settlement.isHealthy(), false);
       }
@@ -239,7 +246,7 @@ for (const adapter of testedAdapters()) {
     test('a stop with the database away ends by its deadline and leaves the records in the journal', async () => {
       const away = failing(database.db, () => new AppError('database_unavailable', 'away'));
       const line = await openLine(database, away);
-      await line.journal.settle(recordOf(newTenantId()));
+      await settleNow(line.journal, recordOf(newTenantId()));
       const startedMs = performance.now();
       await line.settlement.stop(300);
       assert.ok(performance.now() - startedMs < 5000);
@@ -253,7 +260,7 @@ for (const adapter of testedAdapters()) {
       const line = await openLine(database);
       const [one, two] = [newTenantId(), newTenantId()];
       const record = recordOf(one);
-      await line.journal.settle(record);
+      await settleNow(line.journal, record);
       assert.equal(line.journal.pending(two, asRequestId(record.request_id)), null);
       assert.equal(line.journal.pendingOf(two).length, 0);
       await line.settlement.flush();

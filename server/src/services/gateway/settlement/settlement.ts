@@ -189,7 +189,7 @@ class BatchSettlement implements Settlement {
       this.#noteFailure(error);
       return;
     }
-    journal.confirm(records);
+    journal.confirm(records.length);
     this.#metrics.batchSeconds.observe((clock.monotonic() - startedMs) / 1000);
     if (this.#failuresInRow > 0) this.#deps.logger.info({}, 'settlement works again');
     this.#failuresInRow = 0;

@@ -3,9 +3,10 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { RequestCompletedV1 } from '@stoa/contracts';
-import { asRequestId, newUuid, type TenantId } from '#kernel';
+import { type AppError, asRequestId, newUuid, type TenantId } from '#kernel';
 import type { MetricRegistry } from '#telemetry';
-import type { OpenedEntry } from '../../types.ts';
+import type { OpenedEntry, OpenedRequest } from '../../types.ts';
+import type { JournalStore } from '../journal.ts';
 
 /** Metrics that count nothing. */
 export const noMetrics: MetricRegistry = {
@@ -109,4 +110,34 @@ export function openedOf(record: RequestCompletedV1, tenantId: TenantId): Opened
     traceId: record.trace_id,
     createdAtMs: Date.parse(record.created_at),
   };
+}
+
+const openedByRecord = new WeakMap<RequestCompletedV1, OpenedRequest>();
+
+/** Opens the request of a record and has its line written at once. Throws what the journal refuses with. */
+export function openNow(journal: JournalStore, record: RequestCompletedV1, tenantId: TenantId): void {
+  const refusals: AppError[] = [];
+  const opened = journal.open(openedOf(record, tenantId), (refusal) => {
+    if (refusal !== null) refusals.push(refusal);
+  });
+  journal.flush();
+  for (const refusal of refusals) throw refusal;
+  openedByRecord.set(record, opened);
+}
+
+/**
+ * Settles a record, opened by `openNow` or never, and has its line written at once. Undefined where its answer could end
+ * at once; else a promise of that.
+ */
+export function settleNow(journal: JournalStore, record: RequestCompletedV1): Promise<void> | undefined {
+  let isWritten = false;
+  const written = new Promise<void>((resolve, reject) => {
+    journal.settle(record, openedByRecord.get(record) ?? null, (refusal) => {
+      isWritten = refusal === null;
+      if (refusal === null) resolve();
+      else reject(refusal);
+    });
+  });
+  journal.flush();
+  return isWritten ? undefined : written;
 }
