@@ -101,6 +101,7 @@ async function startStoa(
       STOA_OPENAI_BASE_URL: `${upstream}/v1`,
       ...(databaseUrl === null ? {} : { STOA_DATABASE_URL: databaseUrl }),
     },
+    ['--max-semi-space-size=16'],
   );
   child.stdout?.resume();
   for (let waitedMs = 0; waitedMs < 60_000; waitedMs += 100) {

@@ -9,13 +9,14 @@ process.on('exit', () => {
   for (const child of started) child.kill('SIGKILL');
 });
 
-/** Starts a script with this very Node; its standard output is handed to `onLine`. */
+/** Starts a script with this very Node. `nodeFlags` come before it. */
 export function start(
   script: string,
   args: readonly string[],
   env: Record<string, string> = {},
+  nodeFlags: readonly string[] = [],
 ): ChildProcess {
-  const child = spawn(process.execPath, [script, ...args], {
+  const child = spawn(process.execPath, [...nodeFlags, script, ...args], {
     env: { ...process.env, ...env },
     stdio: ['ignore', 'pipe', 'inherit'],
   });

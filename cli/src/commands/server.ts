@@ -13,6 +13,9 @@ import { CommandFailure, exitCodes } from '../failure.ts';
  */
 const serverFile = join(import.meta.dirname, '..', '..', '..', 'server', 'src', 'main.ts');
 
+/** As in the start script: V8's own choice, twice this, costs a hundred megabytes and saves no time. */
+const nodeFlags = ['--max-semi-space-size=16'];
+
 const passedSignals = ['SIGINT', 'SIGTERM', 'SIGHUP', 'SIGQUIT'] as const;
 /** How much of the server's last words becomes the message of an error, in characters. */
 const keptErrorLength = 16_384;
@@ -116,7 +119,7 @@ async function runServer(
 ): Promise<void> {
   const isJson = flags.json === true;
   const passed = isJson && output === 'whole' ? [...words, '--json'] : words;
-  const child = spawn(process.execPath, [serverFile, ...passed], {
+  const child = spawn(process.execPath, [...nodeFlags, serverFile, ...passed], {
     stdio: ['inherit', isJson && output === 'lines' ? 'pipe' : 'inherit', isJson ? 'pipe' : 'inherit'],
   });
   const pass = (signal: NodeJS.Signals): void => {
