@@ -1,2 +1,3 @@
 export { appendEvents, appendEventsFrom, logStart, readEvents } from './event-log.sql.ts';
+export { partitionCount, partitionOf } from './partition.ts';
 export type * from './types.ts';

@@ -1,3 +1,5 @@
+import type { SystemHandle, SystemJob, TenantHandle } from '#db';
+
 /** A fact, past tense, as the log holds it; the fields are those of CloudEvents 1.0. */
 export interface LoggedEvent {
   readonly tenantId: string;
@@ -35,4 +37,62 @@ export interface NewEvent {
   readonly traceparent?: string;
   /** JSON text. */
   readonly data: string;
+}
+
+/**
+ * Who wants to know. Bound in a module's consumers.ts; the name is lasting, since the inbox, the place in the log and the
+ * dead letters go by it. Handlers are quick (a deadline of a second): slow work is a job.
+ */
+export type EventConsumer = TenantConsumer | SystemConsumer;
+
+interface ConsumerBasics {
+  /** Module and purpose: `billing.usage`. */
+  readonly name: string;
+  /** With their versions: `request.completed.v1`. */
+  readonly types: readonly string[];
+}
+
+/** One transaction of the event's tenant for each event. */
+export interface TenantConsumer extends ConsumerBasics {
+  readonly door: 'tenant';
+  /** The effect. It writes through `tx` alone: there the inbox makes sure that it happens once. */
+  handle(tx: TenantHandle, event: LoggedEvent, signal: AbortSignal): Promise<void>;
+}
+
+/** One system transaction for a batch over many tenants. */
+export interface SystemConsumer extends ConsumerBasics {
+  readonly door: { readonly system: SystemJob };
+  /** The effect of all of them; where it throws, none has happened, and the batch is halved until the culprit is found. */
+  handle(tx: SystemHandle, events: readonly LoggedEvent[], signal: AbortSignal): Promise<void>;
+}
+
+/**
+ * How events reach consumers: the log itself, or NATS JetStream behind a relay. At least once; within a partition in the
+ * order of the log. What a consumer needs beyond that (once, in order per key, retries, dead letters) is the dispatcher's.
+ */
+export interface EventCarrier {
+  /**
+   * Begins to feed a consumer from its stored place on. One consumer's partitions are shared by all processes that feed
+   * it: each partition is fed by one process at a time.
+   */
+  subscribe(subscription: CarrierSubscription): Promise<RunningSubscription>;
+  /** A hint that something was committed; coalesced, may be lost without harm. */
+  wake(): void;
+}
+
+export interface CarrierSubscription {
+  readonly consumer: string;
+  readonly types: readonly string[];
+  /**
+   * Takes the next events of one partition. The place moves on when it resolves: then each event has had its effect or
+   * lies in the delivery store. Where it rejects (the database is away), the same events come again after a pause.
+   */
+  deliver(partition: number, events: readonly LoggedEvent[]): Promise<void>;
+}
+
+export interface RunningSubscription {
+  /** Events behind the place, as of the last look; null where it is not known. */
+  readonly lag: number | null;
+  /** Finishes what is being delivered and lets go of the partitions. */
+  stop(): Promise<void>;
 }
