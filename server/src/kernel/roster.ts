@@ -47,6 +47,6 @@ export class Roster<Member> {
 
   /** Calls `visit` for each member that is still here when its turn comes; members may come and go meanwhile. */
   forEach(visit: (member: Member) => void): void {
-    for (const place of [...this.#places]) if (place.index !== -1) visit(place.member);
+    for (const place of this.#places.slice()) if (place.index !== -1) visit(place.member);
   }
 }

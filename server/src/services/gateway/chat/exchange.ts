@@ -11,13 +11,14 @@ import { inWantedEncoding } from './answers/embedding-encoding.ts';
 import { estimatedUsage, noUsage } from './answers/token-usage.ts';
 import { type CheckedAnswer, estimateOutputTokens } from './answers/whole-answer.ts';
 import type { Attempt, AttemptPorts } from './attempts/attempt.ts';
+import { CallGate, type CallGateOwner } from './attempts/call-gate.ts';
 import { errorOfFault, interruptionError } from './attempts/fault-errors.ts';
 import { StreamAttempt, type StreamAttemptOwner } from './attempts/stream-attempt.ts';
 import { type CallStep, type Step, TargetWalk } from './attempts/target-walk.ts';
 import { WholeAttempt, type WholeAttemptOwner } from './attempts/whole-attempt.ts';
 import { findCandidates } from './candidates.ts';
 import { isoTime } from './completed-record.ts';
-import { callerTimeoutError, commentAfterMs, queueWaitMs, slowReaderMs } from './deadlines.ts';
+import { callerTimeoutError, commentAfterMs, slowReaderMs } from './deadlines.ts';
 import { logFault } from './fault-log.ts';
 import { estimateTokens } from './intake/input-bounds.ts';
 import { bodyFor, type Intake } from './intake/intake.ts';
@@ -29,23 +30,17 @@ import type { Swept } from './sweep.ts';
 /**
  * One request, from its admission to its record.
  *
- * Phases: `admitting` (targets and quota are looked up; mostly within one call) -> `queued` (the provider has no place)
- * or `calling` -> `pausing` (before another try) -> `calling` ... -> `streaming` (frames reached the client; no try any
- * more) -> `over`.
+ * Phases: `admitting` (targets and quota are looked up; mostly within one call) -> `entering` (its line in the journal, a
+ * place in the provider's bulkhead) -> `calling` -> `pausing` (before another try) -> `entering` ... -> `streaming`
+ * (frames reached the client; no try any more) -> `over`.
  *
  * Whatever happens, exactly one of these ends it, and later ones find it over: an answer, `[DONE]`, an error, the client's
  * leaving, a revoked key, a drain. The end concludes the attempt, settles the account, and only then lets the last bytes
  * of the answer go.
  */
-type Phase = 'admitting' | 'queued' | 'calling' | 'pausing' | 'streaming' | 'over';
+type Phase = 'admitting' | 'entering' | 'calling' | 'pausing' | 'streaming' | 'over';
 
-interface QueuedCall {
-  readonly step: CallStep;
-  readonly bulkhead: Bulkhead;
-  readonly onEnter: () => void;
-}
-
-export class Exchange implements Swept, WholeAttemptOwner, StreamAttemptOwner, Drainable {
+export class Exchange implements Swept, WholeAttemptOwner, StreamAttemptOwner, CallGateOwner, Drainable {
   readonly #runtime: Runtime;
   readonly #response: ServerResponse;
   readonly #principal: TenantPrincipal;
@@ -54,6 +49,7 @@ export class Exchange implements Swept, WholeAttemptOwner, StreamAttemptOwner, D
   /** What the caller gives us, for each deadline and for the whole; infinite without a header. */
   readonly #callerTimeoutMs: number;
   readonly #client: ClientStream | null;
+  readonly #gate: CallGate;
   /** Null once no further try can need the body, so that a long stream does not hold it. */
   #raw: RawExchange | null;
   #intake: Intake | null;
@@ -63,9 +59,6 @@ export class Exchange implements Swept, WholeAttemptOwner, StreamAttemptOwner, D
   #dueMs = 0;
   #addedOutputLimit: number | null = null;
   #walk: TargetWalk | null = null;
-  /** Waits for its line in the journal. */
-  #opening: CallStep | null = null;
-  #queued: QueuedCall | null = null;
   #attempt: WholeAttempt | StreamAttempt | null = null;
   #calledTarget: Target | null = null;
 
@@ -78,6 +71,7 @@ export class Exchange implements Swept, WholeAttemptOwner, StreamAttemptOwner, D
     this.#context = raw.context;
     this.#callerTimeoutMs = callerTimeoutMs;
     this.#account = new Account(runtime, raw.principal, raw.context, intake);
+    this.#gate = new CallGate(runtime, this.#account, this, (work) => this.#guard(work));
     this.#client = intake.stream ? new ClientStream(raw.response, this.#account.startedMs) : null;
   }
 
@@ -142,69 +136,23 @@ export class Exchange implements Swept, WholeAttemptOwner, StreamAttemptOwner, D
   #take(step: Step): void {
     if (step.kind === 'end') this.#fail(step.error);
     else if (step.kind === 'call') {
-      if (this.#account.isOpened) this.#enterBulkhead(step);
-      else this.#openAccount(step);
+      this.#phase = 'entering';
+      this.#gate.enter(step);
     } else {
       this.#phase = 'pausing';
       this.#dueMs = this.#runtime.clock.monotonic() + step.forMs;
     }
   }
 
-  #enterBulkhead(step: CallStep): void {
-    const { provider } = step.target;
-    const bulkhead = this.#runtime.circuits.bulkhead(provider);
-    if (bulkhead.tryEnter(provider.maxConcurrency)) {
-      this.#call(step, bulkhead);
-      return;
-    }
-    const onEnter = (): void => {
-      this.#queued = null;
-      this.#guard(() => this.#call(step, bulkhead));
-    };
-    if (!bulkhead.join(onEnter)) {
-      this.#passOver(step);
-      return;
-    }
-    this.#queued = { step, bulkhead, onEnter };
-    this.#phase = 'queued';
-    this.#dueMs = this.#runtime.clock.monotonic() + queueWaitMs;
-  }
-
-  /** On record before anything can be spent. */
-  #openAccount(step: CallStep): void {
-    this.#opening = step;
-    try {
-      this.#account.open(step.target, (refusal) => this.#guard(() => this.#onOpened(refusal)));
-    } catch (thrown) {
-      this.#forgetOpening();
-      throw thrown;
-    }
-  }
-
-  #onOpened(refusal: AppError | null): void {
-    const step = this.#opening;
-    if (step === null) return;
-    if (refusal !== null) {
-      this.#forgetOpening();
-      this.#fail(refusal);
-      return;
-    }
-    this.#opening = null;
-    this.#enterBulkhead(step);
-  }
-
-  #forgetOpening(): void {
-    const step = this.#opening;
-    this.#opening = null;
-    step?.circuit.breaker.forget(step.permit);
-  }
-
-  #passOver(step: CallStep): void {
-    step.circuit.breaker.forget(step.permit);
+  onCrowded(): void {
     if (this.#walk !== null) this.#take(this.#walk.afterCrowding());
   }
 
-  #call(step: CallStep, bulkhead: Bulkhead): void {
+  onRefused(refusal: AppError): void {
+    this.#fail(refusal);
+  }
+
+  onPlace(step: CallStep, bulkhead: Bulkhead): void {
     const intake = this.#intake;
     const provider = this.#runtime.providers.get(step.target.provider.kind);
     if (intake === null || provider === undefined) {
@@ -351,13 +299,7 @@ export class Exchange implements Swept, WholeAttemptOwner, StreamAttemptOwner, D
 
   /** Leaves the queue, or cancels the call, without a verdict on the provider. */
   #abandonAttempt(error: AppError): void {
-    this.#forgetOpening();
-    const queued = this.#queued;
-    this.#queued = null;
-    if (queued !== null) {
-      queued.bulkhead.leave(queued.onEnter);
-      queued.step.circuit.breaker.forget(queued.step.permit);
-    }
+    this.#gate.abandon();
     const attempt = this.#attempt;
     if (attempt === null || attempt.isConcluded) return;
     attempt.silence();
@@ -434,18 +376,10 @@ export class Exchange implements Swept, WholeAttemptOwner, StreamAttemptOwner, D
     const { refusal } = this.#principal.standing;
     if (refusal !== null) this.#stop(refusal);
     else if (nowMs - this.#account.startedMs >= this.#callerTimeoutMs) this.#stop(callerTimeoutError());
-    else if (this.#phase === 'queued' && nowMs >= this.#dueMs) this.#leaveQueue();
+    else if (this.#phase === 'entering') this.#gate.sweep(nowMs);
     else if (this.#phase === 'pausing' && nowMs >= this.#dueMs && this.#walk) this.#take(this.#walk.enter());
     else if (this.#attempt !== null) this.#watchAttempt(this.#attempt, nowMs);
     if (!this.#isOver) this.#watchClient(nowMs);
-  }
-
-  #leaveQueue(): void {
-    const queued = this.#queued;
-    this.#queued = null;
-    if (queued === null) return;
-    queued.bulkhead.leave(queued.onEnter);
-    this.#passOver(queued.step);
   }
 
   #watchAttempt(attempt: WholeAttempt | StreamAttempt, nowMs: number): void {

@@ -6,7 +6,14 @@ import { AppError, asRequestId, manualClock, newTenantId, silentLogger } from '#
 import { createJournal, type JournalSettings, type JournalStore } from './journal.ts';
 import { type JournalFiles, localFiles } from './journal-files.ts';
 import { decodeLine } from './journal-line.ts';
-import { countingMetrics, openNow, recordOf, settleNow, temporaryFolder } from './testing/records.ts';
+import {
+  countingMetrics,
+  openedOf,
+  openNow,
+  recordOf,
+  settleNow,
+  temporaryFolder,
+} from './testing/records.ts';
 
 /** A disk of which a test says how many bytes it still takes. */
 function limitedFiles(): JournalFiles & { bytesLeft: number; canTruncate: boolean } {
@@ -93,6 +100,47 @@ describe('the journal', () => {
     assert.deepEqual(lines(), { types: 'OS', isWhole: true });
     assert.deepEqual(journal.pending(tenantId, asRequestId(record.request_id)), record);
     assert.deepEqual(journal.pendingOf(tenantId), [record]);
+    journal.close();
+  });
+
+  test('the lines of one turn share a write, in their order, and each request is told once after it', async () => {
+    const writes: number[] = [];
+    const files: JournalFiles = {
+      ...localFiles,
+      write(file, buffer, length) {
+        writes.push(length);
+        return localFiles.write(file, buffer, length);
+      },
+    };
+    const { journal } = open({}, files);
+    settleOne(journal);
+    writes.length = 0;
+    const told: string[] = [];
+    const records = [1, 2, 3].map(() => recordOf(tenantId));
+    for (const record of records) {
+      const opened = journal.open(openedOf(record, tenantId), () => told.push(`O ${record.request_id}`));
+      journal.settle(record, opened, () => told.push(`S ${record.request_id}`));
+    }
+    assert.deepEqual([writes, told], [[], []], 'nothing is told before it is written');
+    while (told.length < 6) await new Promise((resolve) => setImmediate(resolve));
+    assert.equal(writes.length, 1);
+    assert.deepEqual(
+      told,
+      records.flatMap(({ request_id: id }) => [`O ${id}`, `S ${id}`]),
+    );
+    assert.deepEqual(lines(), { types: 'OSOSOSOS', isWhole: true });
+    assert.equal(journal.depth, 4);
+    journal.close();
+  });
+
+  test('what one request does behind its line never keeps another waiting', async () => {
+    const { journal } = open();
+    const told: string[] = [];
+    journal.open(openedOf(recordOf(tenantId), tenantId), () => {
+      throw new Error('a fault of code');
+    });
+    journal.open(openedOf(recordOf(tenantId), tenantId), () => told.push('second'));
+    while (told.length === 0) await new Promise((resolve) => setImmediate(resolve));
     journal.close();
   });
 
@@ -290,12 +338,12 @@ describe('the journal', () => {
     assert.deepEqual(lines(), { types: 'OOSC', isWhole: true });
   });
 
-  test('settling twice is a fault of code', () => {
+  test('settling twice is a fault of code', async () => {
     const { journal } = open();
     const record = recordOf(tenantId);
     openNow(journal, record, tenantId);
     assert.equal(settleNow(journal, record), undefined);
-    assert.throws(() => settleNow(journal, record), /settled twice/);
+    await assert.rejects(async () => settleNow(journal, record), /settled twice/);
     journal.close();
   });
 

@@ -35,19 +35,11 @@ import { randomBytes } from 'node:crypto';
 import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
 import type { RequestCompletedV1 } from '@stoa/contracts';
-import {
-  AppError,
-  type Clock,
-  Fifo,
-  type Logger,
-  type RequestId,
-  Roster,
-  type RosterPlace,
-  type TenantId,
-} from '#kernel';
+import { AppError, type Clock, Fifo, type Logger, type RequestId, Roster, type TenantId } from '#kernel';
 import type { MetricRegistry } from '#telemetry';
 import { type JournalFiles, localFiles } from './journal-files.ts';
 import { openedJson } from './journal-line.ts';
+import { type Entry, Opened, type PendingRecord, Waiting } from './journal-entries.ts';
 import { journalMetrics } from './journal-metrics.ts';
 import { type Segment, Segments } from './journal-segments.ts';
 import type { Journal, OpenedEntry, OpenedRequest, Written } from '../types.ts';
@@ -73,13 +65,6 @@ export interface JournalSettings {
   readonly durability?: 'journal' | 'commit';
   /** How long `settle` waits for the database in commit mode before it gives up waiting. Milliseconds, default 10,000. */
   readonly commitWaitMs?: number;
-}
-
-/** A settled record on its way to the database. */
-export interface PendingRecord {
-  readonly requestId: string;
-  /** The record as JSON, encoded once. */
-  readonly json: string;
 }
 
 /** What settlement sees of the journal, beside what the request path sees. */
@@ -109,67 +94,10 @@ export interface JournalStore extends Journal {
   close(): void;
 }
 
+export type { PendingRecord } from './journal-entries.ts';
+
 /** Records that make a whole batch: as many make settlement ship at once. */
 export const batchRecords = 1000;
-
-/** What waits for the next write. */
-abstract class Entry {
-  #onWritten: Written | null;
-  /** Where its line ends in the next write; 0 where it has none. */
-  lineEnd = 0;
-  /** Which file has its line. */
-  segment: Segment | null = null;
-  /** What its request is told. */
-  refusal: AppError | null = null;
-
-  constructor(onWritten: Written) {
-    this.#onWritten = onWritten;
-  }
-
-  /** Calls whoever waits, and lets go of it: the record stays for its batch, the request behind it must not. */
-  tell(refusal: AppError | null): void {
-    const onWritten = this.#onWritten;
-    this.#onWritten = null;
-    onWritten?.(refusal);
-  }
-}
-
-class Opened extends Entry implements OpenedRequest {
-  readonly entry: OpenedEntry;
-  place: RosterPlace<Opened> | null = null;
-  isSettled = false;
-
-  constructor(entry: OpenedEntry, onWritten: Written) {
-    super(onWritten);
-    this.entry = entry;
-  }
-
-  get requestId(): RequestId {
-    return this.entry.requestId;
-  }
-}
-
-class Waiting extends Entry implements PendingRecord {
-  readonly requestId: string;
-  readonly tenantId: string;
-  readonly json: string;
-  /** Null where it was refused before it was opened, and once it is written. */
-  opened: Opened | null;
-  /** Where its line ends in the segment. */
-  end = 0;
-  /** Written out of its turn: keeps its segment, and moves no checkpoint. */
-  isLate = false;
-  /** Ends the wait of commit mode. */
-  confirmed: (() => void) | null = null;
-
-  constructor(record: RequestCompletedV1, opened: Opened | null, onWritten: Written) {
-    super(onWritten);
-    this.requestId = record.request_id;
-    this.tenantId = record.tenant_id;
-    this.json = JSON.stringify(record);
-    this.opened = opened;
-  }
-}
 
 /** After so long without a write, a line has nobody to share its write with and goes out within its own turn. */
 const quietMs = 1;
