@@ -1,0 +1,148 @@
+/** One process of the cluster: started, watched by its /readyz, started again when it dies, drained at the end. */
+import { type ChildProcess, spawn } from 'node:child_process';
+import { createWriteStream, mkdirSync, readFileSync } from 'node:fs';
+import { get } from 'node:http';
+import path from 'node:path';
+
+export type MemberState = 'starting' | 'ready' | 'degraded' | 'not ready' | 'draining' | 'down';
+
+export interface MemberSettings {
+  readonly name: string;
+  readonly roles: readonly string[];
+  readonly port: number;
+  readonly adminPort: number;
+  /** Its data directory and its log are here. */
+  readonly folder: string;
+  readonly environment: Readonly<Record<string, string>>;
+}
+
+const mainFile = path.join(import.meta.dirname, '..', '..', 'server', 'src', 'main.ts');
+/** A process that dies at once is not started in a circle. */
+const restartAfterMs = 1_000;
+
+export class Member {
+  readonly settings: MemberSettings;
+  state: MemberState = 'starting';
+  /** What /readyz names as lost. */
+  degraded: readonly string[] = [];
+  starts = 0;
+  #child: ChildProcess | null = null;
+  #isStopping = false;
+
+  constructor(settings: MemberSettings) {
+    this.settings = settings;
+    mkdirSync(settings.folder, { recursive: true, mode: 0o700 });
+  }
+
+  get pid(): number | null {
+    return this.#child?.pid ?? null;
+  }
+
+  get dataDirectory(): string {
+    return path.join(this.settings.folder, 'data');
+  }
+
+  get logFile(): string {
+    return path.join(this.settings.folder, 'stoa.log');
+  }
+
+  /** Resident memory in MiB; null where the process is gone or this is not Linux. */
+  get residentMiB(): number | null {
+    if (this.pid === null) return null;
+    try {
+      const kib = /VmRSS:\s+(\d+)/.exec(readFileSync(`/proc/${this.pid}/status`, 'latin1'))?.[1];
+      return kib === undefined ? null : Number(kib) / 1024;
+    } catch {
+      return null;
+    }
+  }
+
+  start(): void {
+    const { roles, port, adminPort, environment } = this.settings;
+    this.starts += 1;
+    this.state = 'starting';
+    const child = spawn(process.execPath, ['--max-semi-space-size=16', mainFile, 'serve', ...roles], {
+      env: {
+        ...process.env,
+        ...environment,
+        STOA_DATA_DIR: this.dataDirectory,
+        STOA_LISTEN: `127.0.0.1:${port}`,
+        STOA_ADMIN_LISTEN: `127.0.0.1:${adminPort}`,
+      },
+      stdio: ['ignore', 'pipe', 'pipe'],
+      // A group of its own: Ctrl-C reaches this program alone, which then drains the processes in their order.
+      detached: true,
+    });
+    this.#child = child;
+    const log = createWriteStream(this.logFile, { flags: 'a', mode: 0o600 });
+    child.stdout.pipe(log, { end: false });
+    child.stderr.pipe(log, { end: false });
+    child.once('exit', () => this.#onExit(log));
+  }
+
+  /** Asks /readyz once. */
+  async look(): Promise<void> {
+    if (this.#child === null || this.state === 'draining') return;
+    const answer = await readiness(this.settings.port);
+    if (this.#child === null || this.#isStopping) return;
+    if (answer === null) {
+      if (this.state !== 'starting') this.state = 'not ready';
+      return;
+    }
+    this.degraded = answer.degraded;
+    if (answer.status !== 200) this.state = 'not ready';
+    else this.state = answer.degraded.length > 0 ? 'degraded' : 'ready';
+  }
+
+  /** SIGTERM, and waits for the end. */
+  async stop(): Promise<void> {
+    this.#isStopping = true;
+    const child = this.#child;
+    if (child === null) return;
+    this.state = 'draining';
+    const gone = new Promise((resolve) => child.once('exit', resolve));
+    child.kill('SIGTERM');
+    await gone;
+  }
+
+  #onExit(log: NodeJS.WritableStream): void {
+    log.end();
+    this.#child = null;
+    this.state = 'down';
+    this.degraded = [];
+    if (this.#isStopping) return;
+    setTimeout(() => {
+      if (!this.#isStopping) this.start();
+    }, restartAfterMs);
+  }
+}
+
+function readiness(port: number): Promise<{ status: number; degraded: readonly string[] } | null> {
+  return new Promise((resolve) => {
+    const request = get(
+      { host: '127.0.0.1', port, path: '/readyz', timeout: 1_000, agent: false },
+      (answer) => {
+        let text = '';
+        answer.setEncoding('utf8');
+        answer.on('data', (part: string) => {
+          text += part;
+        });
+        answer.on('end', () => resolve({ status: answer.statusCode ?? 0, degraded: degradedIn(text) }));
+        answer.on('error', () => resolve(null));
+      },
+    );
+    request.on('timeout', () => request.destroy());
+    request.on('error', () => resolve(null));
+  });
+}
+
+function degradedIn(text: string): readonly string[] {
+  try {
+    const answer: unknown = JSON.parse(text);
+    if (typeof answer !== 'object' || answer === null || !('degraded' in answer)) return [];
+    const { degraded } = answer;
+    return Array.isArray(degraded) ? degraded.map(String) : [];
+  } catch {
+    return [];
+  }
+}
