@@ -189,6 +189,13 @@ export const errorTable = {
     retry: 'never',
     remedy: 'Change it in stoa.yaml and run `stoa apply`.',
   },
+  invalid_event: {
+    status: 400,
+    type: invalid,
+    title: 'The event is not a valid CloudEvent of Stoa',
+    retry: 'never',
+    remedy: 'Correct the attribute or header named in `param`.',
+  },
   // Who asks
   invalid_api_key: {
     status: 401,
@@ -354,6 +361,20 @@ export const errorTable = {
     retry: 'later',
     remedy: 'Try again.',
   },
+  role_unavailable: {
+    status: 503,
+    type: 'server_error',
+    title: 'A part of the platform is away',
+    retry: 'later',
+    remedy: 'Wait for the time in Retry-After; the message and the header x-stoa-role name the part.',
+  },
+  invalid_cluster_signature: {
+    status: 401,
+    type: 'authentication_error',
+    title: 'The caller did not prove to be a process of this cluster',
+    retry: 'never',
+    remedy: 'Give every process the same STOA_CLUSTER_SECRET, and keep their clocks within 30 seconds.',
+  },
   client_closed: {
     status: 499,
     type: invalid,
@@ -367,6 +388,13 @@ export const errorTable = {
     title: 'Something went wrong on our side',
     retry: 'later',
     remedy: 'Try again; give the request id when you report it.',
+  },
+  event_refused: {
+    status: 500,
+    type: 'server_error',
+    title: 'An event does not fit its schema and was not written, nor was the change that it tells',
+    retry: 'never',
+    remedy: 'Report it with the path in `param`; the fault is in Stoa.',
   },
   // Start-up and commands; never sent over HTTP, listed so that one table explains every code
   invalid_configuration: {

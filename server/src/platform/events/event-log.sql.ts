@@ -1,20 +1,13 @@
-import type { OperatorHandle, SystemHandle, TenantHandle } from '#db';
 import { type RawBuilder, sql } from 'kysely';
-import type { EventCursor, LoggedEvent, NewEvent } from './types.ts';
+import type { EncodedEvent, EventCursor, LoggedEvent } from './types.ts';
+import { type AnyHandle, noteWriter } from './writers.ts';
 
 /** Where reading begins: before the first event. */
 export const logStart: EventCursor = { xid: '0', seq: '0' };
 
-/**
- * Writes events in the transaction of the change that they tell. The caller takes each `keyversion` under the row lock
- * of what changed, and writes each event once.
- */
-export async function appendEvents(
-  tx: TenantHandle | OperatorHandle | SystemHandle,
-  events: readonly NewEvent[],
-): Promise<void> {
-  if (events.length === 0) return;
-  const column = <T>(read: (event: NewEvent) => T): T[] => events.map(read);
+/** Inserts events as they are; `appendEvents` checks them before. */
+export async function insertEvents(tx: AnyHandle, events: readonly EncodedEvent[]): Promise<void> {
+  const column = <T>(read: (event: EncodedEvent) => T): T[] => events.map(read);
   await sql`
     insert into tenant.events
       (tenant_id, event_id, type, key, keyversion, occurred_at, causation, traceparent, data)
@@ -28,12 +21,13 @@ export async function appendEvents(
 }
 
 /**
- * The INSERT of a larger statement that writes rows and their events together: as its last part, or in a WITH.
- * `source` is the name of one of the statement's own WITH queries, with the columns tenant_id, event_id, type, key,
+ * The INSERT of a larger statement, run in `tx`, that writes rows and their events together: as its last part, or in a
+ * WITH. `source` is the name of one of the statement's own WITH queries, with the columns tenant_id, event_id, type, key,
  * keyversion, occurred_at, causation, traceparent, data; it holds only rows that this very statement has made, so that
  * a repeat writes no event.
  */
-export function appendEventsFrom(source: string): RawBuilder<unknown> {
+export function appendEventsFrom(tx: AnyHandle, source: string): RawBuilder<unknown> {
+  noteWriter(tx);
   return sql`
     insert into tenant.events
       (tenant_id, event_id, type, key, keyversion, occurred_at, causation, traceparent, data)
@@ -60,7 +54,7 @@ interface EventRow {
  * oldest transaction that still runs, so that no event can appear behind the cursor later. Uses events_by_cursor.
  */
 export async function readEvents(
-  tx: TenantHandle | OperatorHandle | SystemHandle,
+  tx: AnyHandle,
   after: EventCursor,
   limit: number,
 ): Promise<readonly LoggedEvent[]> {

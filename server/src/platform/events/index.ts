@@ -1,3 +1,4 @@
-export { appendEvents, appendEventsFrom, logStart, readEvents } from './event-log.sql.ts';
+export { appendEventsFrom, logStart, readEvents } from './event-log.sql.ts';
 export { partitionCount, partitionOf } from './partition.ts';
+export { appendEvents } from './publish.ts';
 export type * from './types.ts';

@@ -1,3 +1,4 @@
+import type { EventData, EventType } from '@stoa/contracts';
 import type { SystemHandle, SystemJob, TenantHandle } from '#db';
 
 /** A fact, past tense, as the log holds it; the fields are those of CloudEvents 1.0. */
@@ -26,18 +27,32 @@ export interface EventCursor {
 }
 
 /** An event to be written. */
-export interface NewEvent {
+export type NewEvent = TypedEvent | EncodedEvent;
+
+interface EventToWrite {
   readonly tenantId: string;
   readonly eventId: string;
-  readonly type: string;
-  readonly key: string;
   readonly keyversion: bigint;
   readonly occurredAt: Date;
   readonly causation?: string;
   readonly traceparent?: string;
+}
+
+/** One of the table in contracts: checked against its schema when it is written, and its key taken from the data. */
+export type TypedEvent = {
+  readonly [Type in EventType]: EventToWrite & { readonly type: Type; readonly data: EventData<Type> };
+}[EventType];
+
+/** An event whose writer vouches for its data, key and type: what was checked and encoded before is not parsed again. */
+export interface EncodedEvent extends EventToWrite {
+  readonly type: string;
+  readonly key: string;
   /** JSON text. */
   readonly data: string;
 }
+
+/** An event without its place in the log, as it travels to consumers elsewhere. */
+export type CarriedEvent = Omit<LoggedEvent, 'cursor'>;
 
 /**
  * Who wants to know. Bound in a module's consumers.ts; the name is lasting, since the inbox, the place in the log and the

@@ -55,7 +55,7 @@ export async function insertRecords(tx: SystemHandle, recordsJson: string): Prom
           then '00-' || trace_id || '-' || right(replace(request_id::text, '-', ''), 16) || '-00' end as traceparent,
         record as data
       from batch join fresh using (tenant_id, request_id)
-    ), told as (${appendEventsFrom('facts')})
+    ), told as (${appendEventsFrom(tx, 'facts')})
     select count(*)::integer as inserted from fresh
   `.execute(tx);
   return rows[0]?.inserted ?? 0;
