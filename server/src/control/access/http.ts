@@ -10,17 +10,26 @@ import {
   revokeKey,
   revokeTenantKey,
 } from '@stoa/contracts';
-import { operatorRoute, type RequestContext, type Route, type RouteReply, tenantRoute } from '#http';
+import {
+  creatingOperatorRoute,
+  creatingTenantRoute,
+  operatorRoute,
+  type RequestContext,
+  type Route,
+  type RouteReply,
+  tenantRoute,
+} from '#http';
 import { AppError, fromTypeId, type OperatorPrincipal, type TenantPrincipal, versionTag } from '#kernel';
 import type { KeyCaller, KeyStore } from './keys/keys.ts';
 
 /** The operator's routes for the keys of any tenant. */
 export function tenantKeyRoutes(store: KeyStore): Route[] {
   return [
-    operatorRoute(createTenantKey, async ({ params, body }, principal, context) => {
-      const key = await store.create(operatorCaller(principal, context, params.id), body);
-      return versioned(201, key, { location: `/control/v1/tenants/${params.id}/keys/${key.id}` });
-    }),
+    creatingOperatorRoute(createTenantKey, async ({ params, body }, principal, context, keep) =>
+      store.create(operatorCaller(principal, context, params.id), body, (tx, key) =>
+        keep(tx, versioned(201, key, { location: `/control/v1/tenants/${params.id}/keys/${key.id}` })),
+      ),
+    ),
     operatorRoute(listTenantKeys, async ({ params, query }, principal, context) => {
       const page = { after: query.after ?? null, limit: query.limit };
       return { status: 200, body: await store.list(operatorCaller(principal, context, params.id), page) };
@@ -43,10 +52,11 @@ export function tenantKeyRoutes(store: KeyStore): Route[] {
 /** A tenant's routes for its own keys. */
 export function ownKeyRoutes(store: KeyStore): Route[] {
   return [
-    tenantRoute(createKey, async ({ body }, principal, context) => {
-      const key = await store.create(tenantCaller(principal, context), body);
-      return versioned(201, key, { location: `/v1/keys/${key.id}` });
-    }),
+    creatingTenantRoute(createKey, async ({ body }, principal, context, keep) =>
+      store.create(tenantCaller(principal, context), body, (tx, key) =>
+        keep(tx, versioned(201, key, { location: `/v1/keys/${key.id}` })),
+      ),
+    ),
     tenantRoute(listKeys, async ({ query }, principal, context) => {
       const page = { after: query.after ?? null, limit: query.limit };
       return { status: 200, body: await store.list(tenantCaller(principal, context), page) };

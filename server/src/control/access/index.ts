@@ -90,6 +90,7 @@ export function createAccess(deps: AccessDeps, settings: AccessSettings = {}): A
         keys.create(
           { kind: 'operator', by, tenantId },
           { scopes: null, project_id: null, tags: {}, expires_at: null, ...key },
+          async (_tx, made) => made,
         ),
       tenantChanged: (tenantId) => announce(tenantKeys.refreshTenant(tenantId)),
       readChanges: () => poll.run(),

@@ -26,14 +26,18 @@ import { shownEntry, shownOverride } from './shown-price.ts';
 export interface PriceChanges {
   override(by: OperatorContext, body: PriceOverride, ifMatch: string | null): Promise<ShownPrice>;
   remove(by: OperatorContext, id: string, ifMatch: string | null): Promise<ShownPrice>;
-  importOverrides(
+  importOverrides<Answer>(
     by: OperatorContext,
     entries: readonly PriceOverride[],
     options: { readonly mode: 'merge' | 'replace'; readonly isDryRun: boolean },
-  ): Promise<PriceDiff>;
+    answer: AnswerOf<Answer>,
+  ): Promise<Answer>;
   /** Puts the installed price data in force. */
-  importPackage(by: OperatorContext, isDryRun: boolean): Promise<PriceDiff>;
+  importPackage<Answer>(by: OperatorContext, isDryRun: boolean, answer: AnswerOf<Answer>): Promise<Answer>;
 }
+
+/** Makes the result of an import, inside its transaction. */
+type AnswerOf<Answer> = (tx: OperatorHandle, diff: PriceDiff) => Promise<Answer>;
 
 export interface PriceChangesDeps {
   readonly db: Database;
@@ -88,13 +92,13 @@ export function createPriceChanges(deps: PriceChangesDeps): PriceChanges {
         await append(turn, 'removal', [removal(newest, turn.revision + 1n, by, clock.now())], by);
         return required(shownOverride(readyOverride(newest), versionOf(turn.book, turn.revision + 1n)));
       }),
-    importOverrides: (by, entries, options) =>
-      inTurn(by, options.isDryRun ? 'prices.import (dry run)' : 'prices.import', (turn) =>
-        importEntries(turn, entries, options, by, clock.now()),
+    importOverrides: (by, entries, options, answer) =>
+      inTurn(by, options.isDryRun ? 'prices.import (dry run)' : 'prices.import', async (turn) =>
+        answer(turn.tx, await importEntries(turn, entries, options, by, clock.now())),
       ),
-    importPackage: (by, isDryRun) =>
-      inTurn(by, isDryRun ? 'prices.import package (dry run)' : 'prices.import package', (turn) =>
-        importBook(turn, deps.current()?.book ?? null, isDryRun, by),
+    importPackage: (by, isDryRun, answer) =>
+      inTurn(by, isDryRun ? 'prices.import package (dry run)' : 'prices.import package', async (turn) =>
+        answer(turn.tx, await importBook(turn, deps.current()?.book ?? null, isDryRun, by)),
       ),
   };
 }

@@ -3,10 +3,11 @@ import {
   listPrices,
   overridePrice,
   type Price as ShownPrice,
+  type PriceDiff,
   removePriceOverride,
 } from '@stoa/contracts';
-import type { OperatorContext } from '#db';
-import { operatorRoute, type RequestContext, type Route } from '#http';
+import type { OperatorContext, OperatorHandle } from '#db';
+import { creatingOperatorRoute, operatorRoute, type RequestContext, type Route } from '#http';
 import { AppError, type OperatorPrincipal, pageOf, versionTag } from '#kernel';
 import type { PriceChanges } from './changes.ts';
 import type { PriceList } from './price-list.ts';
@@ -35,16 +36,13 @@ export function priceRoutes(changes: PriceChanges, current: () => PriceList | nu
       status: 200,
       body: await changes.remove(by(principal, context), params.id, context.ifMatch),
     })),
-    operatorRoute(importPrices, async ({ body }, principal, context) => ({
-      status: 200,
-      body:
-        'source' in body
-          ? await changes.importPackage(by(principal, context), body.dry_run)
-          : await changes.importOverrides(by(principal, context), body.entries, {
-              mode: body.mode,
-              isDryRun: body.dry_run,
-            }),
-    })),
+    creatingOperatorRoute(importPrices, async ({ body }, principal, context, keep) => {
+      const caller = by(principal, context);
+      const answer = (tx: OperatorHandle, diff: PriceDiff) => keep(tx, { status: 200, body: diff });
+      if ('source' in body) return changes.importPackage(caller, body.dry_run, answer);
+      const options = { mode: body.mode, isDryRun: body.dry_run };
+      return changes.importOverrides(caller, body.entries, options, answer);
+    }),
   ];
 }
 

@@ -1,6 +1,6 @@
 import type { Clock, Logger } from '#kernel';
 import { toAppError } from '#kernel';
-import type { ListedModel, ModelProviders } from '#models';
+import type { ListedModel, ModelProviders, ProviderKind } from '#models';
 import type { UsableProvider } from './catalog.ts';
 
 /**
@@ -20,6 +20,8 @@ export interface Discovery {
   /** Starts, changes and ends loops, so that exactly these providers are listed. */
   follow(providers: readonly UsableProvider[]): void;
   statusOf(providerUuid: string): ListingStatus;
+  /** The status that a provider has from when it is followed until its first listing has ended. */
+  firstStatusOf(provider: { readonly kind: ProviderKind; readonly discover: boolean }): ListingStatus;
   /** Resolves when every provider was tried once, or after so many milliseconds. */
   settled(waitMs: number): Promise<void>;
   /**
@@ -45,21 +47,24 @@ const listingDeadlineMs = 10_000;
 const refreshEveryMs = 2000;
 const refreshWaitMs = 2000;
 const nothing: ListingStatus = { state: 'off', models: [], lastSuccessMs: null, error: null };
+const pending: ListingStatus = { ...nothing, state: 'pending' };
 
 export function createDiscovery(deps: DiscoveryDeps): Discovery {
   const loops = new Map<string, ListingLoop>();
   let refreshing: Promise<boolean> | null = null;
   let lastRefresh = Number.NEGATIVE_INFINITY;
   let endedFailures = 0;
-  const canList = (one: UsableProvider): boolean => {
-    const provider = deps.providers.get(one.connection.kind);
+  const canList = (kind: ProviderKind): boolean => {
+    const provider = deps.providers.get(kind);
     return provider !== undefined && 'listModels' in provider;
   };
 
   return {
     follow(providers) {
       const wanted = new Map(
-        providers.filter((one) => one.discover && canList(one)).map((provider) => [provider.uuid, provider]),
+        providers
+          .filter((one) => one.discover && canList(one.connection.kind))
+          .map((provider) => [provider.uuid, provider]),
       );
       for (const [uuid, loop] of loops) {
         if (wanted.has(uuid)) continue;
@@ -74,6 +79,7 @@ export function createDiscovery(deps: DiscoveryDeps): Discovery {
       }
     },
     statusOf: (uuid) => loops.get(uuid)?.status ?? nothing,
+    firstStatusOf: ({ kind, discover }) => (discover && canList(kind) ? pending : nothing),
     settled: (waitMs) => within(waitMs, Promise.all([...loops.values()].map((loop) => loop.firstTry))),
     refresh() {
       if (refreshing) return refreshing;
@@ -110,7 +116,7 @@ async function within(waitMs: number, work: Promise<unknown>): Promise<void> {
 }
 
 class ListingLoop {
-  status: ListingStatus = { ...nothing, state: 'pending' };
+  status: ListingStatus = pending;
   failures = 0;
   readonly firstTry: Promise<void>;
   readonly #deps: DiscoveryDeps;

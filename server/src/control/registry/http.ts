@@ -17,7 +17,14 @@ import {
   replaceTenantPolicy,
 } from '@stoa/contracts';
 import type { OperatorContext } from '#db';
-import { operatorRoute, type RequestContext, type Route, type RouteReply, tenantRoute } from '#http';
+import {
+  creatingOperatorRoute,
+  operatorRoute,
+  type RequestContext,
+  type Route,
+  type RouteReply,
+  tenantRoute,
+} from '#http';
 import { AppError, type OperatorPrincipal, versionTag } from '#kernel';
 import { modelList, modelNamed } from './model-list.ts';
 import type { ModelStore, PriceOf } from './models.ts';
@@ -51,10 +58,11 @@ function versioned(
 
 function providerRoutes({ providers }: RegistryRoutesDeps): Route[] {
   return [
-    operatorRoute(createProvider, async ({ body }, principal, context) => {
-      const made = await providers.create(by(principal, context), body);
-      return versioned(201, made, { location: `/control/v1/providers/${made.id}` });
-    }),
+    creatingOperatorRoute(createProvider, ({ body }, principal, context, keep) =>
+      providers.create(by(principal, context), body, (tx, made) =>
+        keep(tx, versioned(201, made, { location: `/control/v1/providers/${made.id}` })),
+      ),
+    ),
     operatorRoute(listProviders, async ({ query }, principal, context) => ({
       status: 200,
       body: await providers.list(by(principal, context), query),
@@ -74,10 +82,11 @@ function providerRoutes({ providers }: RegistryRoutesDeps): Route[] {
 
 function modelRoutes({ models }: RegistryRoutesDeps): Route[] {
   return [
-    operatorRoute(createControlModel, async ({ body }, principal, context) => {
-      const made = await models.create(by(principal, context), body);
-      return versioned(201, made, { location: `/control/v1/models/${made.id}` });
-    }),
+    creatingOperatorRoute(createControlModel, ({ body }, principal, context, keep) =>
+      models.create(by(principal, context), body, (tx, made) =>
+        keep(tx, versioned(201, made, { location: `/control/v1/models/${made.id}` })),
+      ),
+    ),
     operatorRoute(listControlModels, async ({ query }, principal, context) => ({
       status: 200,
       body: await models.list(by(principal, context), query),

@@ -70,9 +70,15 @@ export function createRegistry(deps: RegistryDeps, settings: RegistrySettings): 
     ...deps,
     fixed: fixedProviders(settings),
     statusOf,
+    firstStatusOf: (provider) => state.discovery.firstStatusOf(provider),
     onChanged: reload,
   });
-  const models = createModelStore({ ...deps, catalog: () => state.catalog(), onChanged: reload });
+  const models = createModelStore({
+    ...deps,
+    catalog: () => state.catalog(),
+    catalogWith: (rows) => state.catalogWith(rows),
+    onChanged: reload,
+  });
   const api: RegistryApi = {
     snapshot: () => state.snapshot(),
     async refresh(id) {

@@ -1,6 +1,6 @@
 import type { changeControlModel, ControlModel, createControlModel } from '@stoa/contracts';
 import type { z } from 'zod';
-import { type Database, isUniqueViolation, type OperatorContext } from '#db';
+import { type Database, isUniqueViolation, type OperatorContext, type OperatorHandle } from '#db';
 import { AppError, type Clock, fromTypeId, newUuid, type Page, requireVersion, toTypeId } from '#kernel';
 import type { Target } from '#models';
 import { type Catalog, type CatalogEntry, defaultDeadlines } from './catalog.ts';
@@ -21,7 +21,12 @@ type ModelChange = z.output<NonNullable<typeof changeControlModel.body>>;
 
 /** Models for the operator. Errors as the contract of each endpoint lists them. */
 export interface ModelStore {
-  create(by: OperatorContext, values: NewModel): Promise<ControlModel>;
+  /** `answer` makes the result of the new model, inside the transaction. */
+  create<Answer>(
+    by: OperatorContext,
+    values: NewModel,
+    answer: (tx: OperatorHandle, made: ControlModel) => Promise<Answer>,
+  ): Promise<Answer>;
   list(by: OperatorContext, page: { after?: string | undefined; limit: number }): Promise<Page<ControlModel>>;
   read(by: OperatorContext, id: string): Promise<ControlModel>;
   change(by: OperatorContext, id: string, change: ModelChange, ifMatch: string | null): Promise<ControlModel>;
@@ -36,6 +41,8 @@ export interface ModelStoreDeps {
   readonly clock: Clock;
   readonly priceOf: PriceOf;
   catalog(): Catalog;
+  /** What the catalog will be once these rows are committed. */
+  catalogWith(rows: Rows): Catalog;
   /** Called after the commit of each change, awaited before the answer goes out. */
   readonly onChanged: () => Promise<void>;
 }
@@ -69,8 +76,12 @@ class Models implements ModelStore {
       .map((entry) => listedModelObject(entry, this.#deps.priceOf));
   }
 
-  #show(row: ModelRow, providers: readonly ProviderRow[]): ControlModel {
-    const active = this.#deps.catalog().entries.get(row.target);
+  #show(
+    row: ModelRow,
+    providers: readonly ProviderRow[],
+    catalog: Catalog = this.#deps.catalog(),
+  ): ControlModel {
+    const active = catalog.entries.get(row.target);
     const target = active?.modelUuid === row.model_id ? active.target : null;
     return configuredModel(row, providers, target, this.#deps.priceOf);
   }
@@ -81,9 +92,13 @@ class Models implements ModelStore {
     throw new AppError('managed_by_file', message);
   }
 
-  async create(by: OperatorContext, values: NewModel): Promise<ControlModel> {
+  async create<Answer>(
+    by: OperatorContext,
+    values: NewModel,
+    answer: (tx: OperatorHandle, made: ControlModel) => Promise<Answer>,
+  ): Promise<Answer> {
     const providerId = fromTypeId('prov', values.provider_id);
-    const written = await unique(() =>
+    const answered = await unique(() =>
       this.#deps.db.withOperator(by, 'models.create', async (tx) => {
         await lockState(tx);
         const providers = await selectProviders(tx);
@@ -97,11 +112,13 @@ class Models implements ModelStore {
           source: 'api' as const,
           createdAt: new Date(this.#deps.clock.now()),
         };
-        return { row: await insertModel(tx, key, newValues(values, provider.provider_id)), providers };
+        const row = await insertModel(tx, key, newValues(values, provider.provider_id));
+        const catalog = this.#deps.catalogWith({ providers, models: await selectModels(tx) });
+        return answer(tx, this.#show(row, providers, catalog));
       }),
     );
     await this.#deps.onChanged();
-    return this.#show(written.row, written.providers);
+    return answered;
   }
 
   async list(

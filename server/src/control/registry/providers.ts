@@ -30,7 +30,12 @@ type ProviderChange = z.output<NonNullable<typeof changeProvider.body>>;
 
 /** Providers for the operator. Errors as the contract of each endpoint lists them. */
 export interface ProviderStore {
-  create(by: OperatorContext, values: NewProvider): Promise<Provider>;
+  /** `answer` makes the result of the new provider, inside the transaction. */
+  create<Answer>(
+    by: OperatorContext,
+    values: NewProvider,
+    answer: (tx: OperatorHandle, made: Provider) => Promise<Answer>,
+  ): Promise<Answer>;
   list(by: OperatorContext, page: { after?: string | undefined; limit: number }): Promise<Page<Provider>>;
   read(by: OperatorContext, id: string): Promise<Provider>;
   change(by: OperatorContext, id: string, change: ProviderChange, ifMatch: string | null): Promise<Provider>;
@@ -44,6 +49,7 @@ export interface ProviderStoreDeps {
   /** Providers without rows, of the settings and inside this process. */
   readonly fixed: readonly UsableProvider[];
   statusOf(providerUuid: string): ListingStatus;
+  firstStatusOf(provider: { readonly kind: ProviderRow['kind']; readonly discover: boolean }): ListingStatus;
   /** Called after the commit of each change, awaited before the answer goes out. */
   readonly onChanged: () => Promise<void>;
 }
@@ -79,19 +85,23 @@ class Providers implements ProviderStore {
     return this.#deps.fixed.map((one) => fixedProvider(one, this.#deps.statusOf(one.uuid)));
   }
 
-  async create(by: OperatorContext, values: NewProvider): Promise<Provider> {
+  async create<Answer>(
+    by: OperatorContext,
+    values: NewProvider,
+    answer: (tx: OperatorHandle, made: Provider) => Promise<Answer>,
+  ): Promise<Answer> {
     const providerId = newUuid();
     const baseUrl = values.base_url ?? defaultBaseUrlOf(values.kind);
     if (baseUrl === null) {
       const message = `base_url: is needed for a provider of the kind ${values.kind}.`;
       throw new AppError('invalid_request', message, { param: 'base_url' });
     }
-    const row = await unique(() =>
+    const answered = await unique(() =>
       this.#deps.db.withOperator(by, 'providers.create', async (tx) => {
         await lockState(tx);
         await requireFreeName(tx, values.name, providerId);
         const key = { providerId, source: 'api' as const, createdAt: new Date(this.#deps.clock.now()) };
-        return insertProvider(tx, key, {
+        const row = await insertProvider(tx, key, {
           name: values.name,
           kind: values.kind,
           base_url: baseUrl,
@@ -102,10 +112,13 @@ class Providers implements ProviderStore {
           discover: values.discover,
           is_enabled: values.enabled,
         });
+        const { kind, discover, is_enabled: isEnabled } = row;
+        const status = this.#deps.firstStatusOf({ kind, discover: discover && isEnabled });
+        return answer(tx, toProvider(row, status));
       }),
     );
     await this.#deps.onChanged();
-    return this.#show(row);
+    return answered;
   }
 
   async list(

@@ -13,6 +13,8 @@ import type { TargetSnapshot } from './types.ts';
 export interface RegistryState {
   readonly discovery: Discovery;
   catalog(): Catalog;
+  /** The catalog as these rows would make it; changes nothing of what this process knows. */
+  catalogWith(rows: Pick<RegistryRows, 'providers' | 'models'>): Catalog;
   snapshot(): TargetSnapshot;
   /** Reads the tables where their revision is another than the one known, or always. */
   reload(when: 'if-changed' | 'always'): Promise<void>;
@@ -49,14 +51,17 @@ export function createRegistryState(deps: RegistryStateDeps, settings: RegistryS
   let snapshot = snapshotOf(catalog, 0);
   let reloading: Promise<void> = Promise.resolve();
 
-  const rebuild = (): void => {
-    catalog = buildCatalog({
-      providers: usable,
-      models: rows.models,
+  const build = (providers: readonly UsableProvider[], models: RegistryRows['models']): Catalog =>
+    buildCatalog({
+      providers,
+      models,
       listingOf: (uuid) => discovery.statusOf(uuid).models,
       builtIn,
       defaultOrder: rows.defaultOrder,
     });
+  const usableOf = (stored: RegistryRows['providers']) => [...configured, ...connections.usable(stored)];
+  const rebuild = (): void => {
+    catalog = build(usable, rows.models);
     snapshot = snapshotOf(catalog, snapshot.version + 1);
     for (const warning of catalog.warnings) {
       if (!warned.has(warning) && warned.size < 1000) deps.logger.warn({}, warning);
@@ -74,7 +79,7 @@ export function createRegistryState(deps: RegistryStateDeps, settings: RegistryS
     });
     if (!read || read.revision < rows.revision) return;
     rows = read;
-    usable = [...configured, ...connections.usable(rows.providers)];
+    usable = usableOf(rows.providers);
     discovery.follow(usable);
     rebuild();
   };
@@ -82,6 +87,7 @@ export function createRegistryState(deps: RegistryStateDeps, settings: RegistryS
   return {
     discovery,
     catalog: () => catalog,
+    catalogWith: ({ providers, models }) => build(usableOf(providers), models),
     snapshot: () => snapshot,
     reload(when) {
       const next = reloading.then(

@@ -1,39 +1,40 @@
 import { changeTenant, createTenant, deleteTenant, listTenants, readTenant } from '@stoa/contracts';
 import type { OperatorContext } from '#db';
-import { operatorRoute, type RequestContext, type Route } from '#http';
+import { creatingOperatorRoute, operatorRoute, type RequestContext, type Route } from '#http';
 import { AppError, asTenantId, fromTypeId, type OperatorPrincipal, type TenantId, versionTag } from '#kernel';
-import type { TenantsApi } from './types.ts';
+import type { TenantStore } from './tenants.ts';
 
-export function tenantRoutes(api: TenantsApi): Route[] {
+export function tenantRoutes(store: TenantStore): Route[] {
   return [
-    operatorRoute(createTenant, async ({ body }, principal, context) => {
-      const tenant = await api.create(by(principal, context), body.name);
-      return {
-        status: 201,
-        body: tenant,
-        headers: { location: `/control/v1/tenants/${tenant.id}`, ...versionTag(tenant.version) },
-      };
-    }),
+    creatingOperatorRoute(createTenant, ({ body }, principal, context, keep) =>
+      store.create(by(principal, context), body.name, (tx, tenant) =>
+        keep(tx, {
+          status: 201,
+          body: tenant,
+          headers: { location: `/control/v1/tenants/${tenant.id}`, ...versionTag(tenant.version) },
+        }),
+      ),
+    ),
     operatorRoute(listTenants, async ({ query }, principal, context) => ({
       status: 200,
-      body: await api.list(by(principal, context), {
+      body: await store.list(by(principal, context), {
         after: query.after === undefined ? null : tenantIdOf(query.after, 'after'),
         state: query.state ?? null,
         limit: query.limit,
       }),
     })),
     operatorRoute(readTenant, async ({ params }, principal, context) => {
-      const tenant = await api.read(by(principal, context), tenantIdOf(params.id, 'id'));
+      const tenant = await store.read(by(principal, context), tenantIdOf(params.id, 'id'));
       return { status: 200, body: tenant, headers: versionTag(tenant.version) };
     }),
     operatorRoute(changeTenant, async ({ params, body }, principal, context) => {
       const id = tenantIdOf(params.id, 'id');
-      const tenant = await api.change(by(principal, context), id, body, context.ifMatch);
+      const tenant = await store.change(by(principal, context), id, body, context.ifMatch);
       return { status: 200, body: tenant, headers: versionTag(tenant.version) };
     }),
     operatorRoute(deleteTenant, async ({ params }, principal, context) => {
       const id = tenantIdOf(params.id, 'id');
-      const tenant = await api.remove(by(principal, context), id, context.ifMatch);
+      const tenant = await store.remove(by(principal, context), id, context.ifMatch);
       return { status: 200, body: tenant, headers: versionTag(tenant.version) };
     }),
   ];

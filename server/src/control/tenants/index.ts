@@ -34,13 +34,15 @@ export interface TenantsModule {
 /** The tenants: who is served, who is suspended, who is gone. See README.md. */
 export function createTenants(deps: TenantsDeps): TenantsModule {
   const { db, clock, logger } = deps;
+  const store = createTenantStore(deps);
   const api: TenantsApi = {
-    ...createTenantStore(deps),
+    ...store,
+    create: (by, name) => store.create(by, name, async (_tx, tenant) => tenant),
     purge: () => purgeTenants({ db, clock, logger }),
   };
   return {
     api,
-    routes: tenantRoutes(api),
+    routes: tenantRoutes(store),
     tasks: [
       {
         name: 'tenants.purge',

@@ -1,5 +1,5 @@
 import type { TenantObject } from '@stoa/contracts';
-import type { Database, OperatorContext } from '#db';
+import type { Database, OperatorContext, OperatorHandle } from '#db';
 import {
   AppError,
   asTenantId,
@@ -28,7 +28,14 @@ export interface TenantStoreDeps {
   readonly onChanged: (tenantId: TenantId) => Promise<void>;
 }
 
-type TenantStore = Omit<TenantsApi, 'purge'>;
+export interface TenantStore extends Omit<TenantsApi, 'create' | 'purge'> {
+  /** A new active tenant; `answer` makes the result of it, inside the transaction. */
+  create<Answer>(
+    by: OperatorContext,
+    name: string,
+    answer: (tx: OperatorHandle, tenant: TenantObject) => Promise<Answer>,
+  ): Promise<Answer>;
+}
 
 /** How long a deleted tenant can be restored. */
 const graceMs = 30 * 24 * 60 * 60 * 1000;
@@ -56,13 +63,12 @@ async function changeLocked(
 export function createTenantStore(deps: TenantStoreDeps): TenantStore {
   const { db, clock } = deps;
   return {
-    async create(by, name) {
+    async create(by, name, answer) {
       const tenantId = newTenantId();
       const createdAt = new Date(clock.now());
-      const row = await db.withOperator({ ...by, tenantId }, 'tenants.create', (tx) =>
-        insertTenant(tx, { tenantId, name, createdAt }),
+      return db.withOperator({ ...by, tenantId }, 'tenants.create', async (tx) =>
+        answer(tx, toObject(await insertTenant(tx, { tenantId, name, createdAt }))),
       );
-      return toObject(row);
     },
 
     async list(by, page) {

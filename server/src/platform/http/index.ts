@@ -1,6 +1,12 @@
 export { createBodyBudget } from './body.ts';
 export { httpMetrics } from './metrics.ts';
-export { operatorRoute, openRoute, tenantRoute } from './routes.ts';
+export {
+  creatingOperatorRoute,
+  creatingTenantRoute,
+  openRoute,
+  operatorRoute,
+  tenantRoute,
+} from './routes.ts';
 export { createHttpServer } from './server.ts';
 export type { AccessLine, HttpServer } from './server.ts';
 export type * from './types.ts';

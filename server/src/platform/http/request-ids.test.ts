@@ -51,7 +51,7 @@ before(async () => {
         tenant: (header) => (header === 'Bearer good' ? principal : denied()),
         operator: denied,
       },
-      idempotency: { once: async (_scope, fn) => fn() },
+      idempotency: { once: async (_scope, fn) => fn(async (_tx, reply) => ({ kept: reply })) },
       budget: createBodyBudget(1024, 4096),
       gate: () => null,
       logger: silentLogger,

@@ -1,9 +1,9 @@
 import type { Endpoint, ErrorCode } from '@stoa/contracts';
 import { isErrorCode } from '@stoa/contracts';
-import type { OperatorPrincipal, TenantPrincipal } from '#kernel';
+import type { OperatorPrincipal, Principal, TenantPrincipal } from '#kernel';
 import { AppError } from '#kernel';
 import type { z } from 'zod';
-import type { JsonRoute, RawInput, RequestContext, RouteReply } from './types.ts';
+import type { JsonRoute, KeepAnswer, KeptReply, RawInput, RequestContext, RouteReply } from './types.ts';
 
 /** Input whose shape the endpoint's schemas have checked. */
 export interface CheckedInput<Params extends z.ZodType, Query extends z.ZodType, Body extends z.ZodType> {
@@ -12,7 +12,7 @@ export interface CheckedInput<Params extends z.ZodType, Query extends z.ZodType,
   readonly body: z.output<Body>;
 }
 
-/** A route for a tenant's key; the edge has checked the endpoint's permission. */
+/** A route for a tenant's key; the edge has checked the endpoint's permission. Not for creating POSTs. */
 export function tenantRoute<P extends z.ZodType, Q extends z.ZodType, B extends z.ZodType>(
   endpoint: Endpoint<P, Q, B>,
   handler: (
@@ -21,17 +21,18 @@ export function tenantRoute<P extends z.ZodType, Q extends z.ZodType, B extends 
     context: RequestContext,
   ) => Promise<RouteReply>,
 ): JsonRoute {
+  requireNotCreating(endpoint);
   return {
     kind: 'json',
     endpoint,
     async handle(raw, principal, context) {
-      if (principal?.kind !== 'tenant') throw new AppError('invalid_api_key', 'The API key is not valid.');
-      return handler(checkInput(endpoint, raw), principal, context);
+      const caller = requireTenant(principal);
+      return handler(checkInput(endpoint, raw), caller, context);
     },
   };
 }
 
-/** A route of the operator. */
+/** A route of the operator. Not for creating POSTs. */
 export function operatorRoute<P extends z.ZodType, Q extends z.ZodType, B extends z.ZodType>(
   endpoint: Endpoint<P, Q, B>,
   handler: (
@@ -40,14 +41,76 @@ export function operatorRoute<P extends z.ZodType, Q extends z.ZodType, B extend
     context: RequestContext,
   ) => Promise<RouteReply>,
 ): JsonRoute {
+  requireNotCreating(endpoint);
   return {
     kind: 'json',
     endpoint,
     async handle(raw, principal, context) {
-      if (principal?.kind !== 'operator') throw new AppError('invalid_api_key', 'The API key is not valid.');
-      return handler(checkInput(endpoint, raw), principal, context);
+      const caller = requireOperator(principal);
+      return handler(checkInput(endpoint, raw), caller, context);
     },
   };
+}
+
+/**
+ * A creating POST for a tenant's key: an endpoint with `idempotent: 'key'`. The handler can only answer with what `keep`
+ * made of its answer, inside the transaction of the change.
+ */
+export function creatingTenantRoute<P extends z.ZodType, Q extends z.ZodType, B extends z.ZodType>(
+  endpoint: Endpoint<P, Q, B>,
+  handler: (
+    input: CheckedInput<P, Q, B>,
+    principal: TenantPrincipal,
+    context: RequestContext,
+    keep: KeepAnswer,
+  ) => Promise<KeptReply>,
+): JsonRoute {
+  return {
+    kind: 'json',
+    endpoint,
+    async handle(raw, principal, context, keep = keepNothing) {
+      const caller = requireTenant(principal);
+      return (await handler(checkInput(endpoint, raw), caller, context, keep)).kept;
+    },
+  };
+}
+
+/** A creating POST of the operator; see `creatingTenantRoute`. */
+export function creatingOperatorRoute<P extends z.ZodType, Q extends z.ZodType, B extends z.ZodType>(
+  endpoint: Endpoint<P, Q, B>,
+  handler: (
+    input: CheckedInput<P, Q, B>,
+    principal: OperatorPrincipal,
+    context: RequestContext,
+    keep: KeepAnswer,
+  ) => Promise<KeptReply>,
+): JsonRoute {
+  return {
+    kind: 'json',
+    endpoint,
+    async handle(raw, principal, context, keep = keepNothing) {
+      const caller = requireOperator(principal);
+      return (await handler(checkInput(endpoint, raw), caller, context, keep)).kept;
+    },
+  };
+}
+
+const keepNothing: KeepAnswer = async (_tx, reply) => ({ kept: reply });
+
+function requireTenant(principal: Principal | null): TenantPrincipal {
+  if (principal?.kind === 'tenant') return principal;
+  throw new AppError('invalid_api_key', 'The API key is not valid.');
+}
+
+function requireOperator(principal: Principal | null): OperatorPrincipal {
+  if (principal?.kind === 'operator') return principal;
+  throw new AppError('invalid_api_key', 'The API key is not valid.');
+}
+
+/** At the wiring, so that no process starts with a creating POST whose repeats would run again. */
+function requireNotCreating({ id, idempotent }: Endpoint): void {
+  if (idempotent !== 'key') return;
+  throw new Error(`${id} honours Idempotency-Key: its route must be made by a creating...Route`);
 }
 
 /** A route without a credential. */

@@ -113,7 +113,7 @@ before(async () => {
         },
         operator: () => ({ kind: 'operator', keyId: 'op' }),
       },
-      idempotency: { once: async (_scope, fn) => fn() },
+      idempotency: { once: async (_scope, fn) => fn(async (_tx, reply) => ({ kept: reply })) },
       budget,
       gate: () => null,
       logger: silentLogger,

@@ -17,7 +17,15 @@ import type { Counter, Histogram } from '#telemetry';
 import { sendError, sendErrorEarly, sendSocketError } from './answers.ts';
 import { type BodyBudget, type HeldBody, readBody } from './body.ts';
 import { connectionError, frameworkError, hostFault } from './faults.ts';
-import type { Authenticator, IdempotencyStore, JsonRoute, RawRoute, RequestContext, Route } from './types.ts';
+import type {
+  Authenticator,
+  IdempotencyStore,
+  JsonRoute,
+  KeepAnswer,
+  RawRoute,
+  RequestContext,
+  Route,
+} from './types.ts';
 
 /**
  * One listener. Order of work for a request: an id, the credential, the permission, the body within its bounds, the
@@ -385,7 +393,7 @@ async function handleJson(
           ? undefined
           : parseJsonBody(bytes),
     };
-    const run = () => route.handle(input, principal, context);
+    const run = (keep?: KeepAnswer) => route.handle(input, principal, context, keep);
     const key = context.idempotencyKey;
     const answer =
       route.endpoint.idempotent === 'key' && key !== null && principal !== null

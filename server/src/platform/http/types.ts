@@ -1,5 +1,6 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { Endpoint } from '@stoa/contracts';
+import type { OperatorHandle, TenantHandle } from '#db';
 import type { AppError, OperatorPrincipal, Principal, RequestId, TenantPrincipal } from '#kernel';
 
 /** What every handler knows of its request besides the parsed input. */
@@ -30,6 +31,19 @@ export interface RouteReply {
   readonly headers?: Readonly<Record<string, string>>;
 }
 
+/** An answer that was kept together with the change that it tells of. Only a `KeepAnswer` makes one. */
+export interface KeptReply {
+  readonly kept: RouteReply;
+}
+
+/**
+ * Keeps the answer of a creating POST for its repeats, in the very transaction of the change: both commit, or neither.
+ * So whoever repeats a request whose answer never arrived gets that answer, and nothing is changed again. Without an
+ * `Idempotency-Key` it writes nothing. Throws `idempotency_in_progress` where another process runs the request meanwhile;
+ * the transaction has to fail with it.
+ */
+export type KeepAnswer = (tx: TenantHandle | OperatorHandle, reply: RouteReply) => Promise<KeptReply>;
+
 /** What came in, not checked yet. */
 export interface RawInput {
   readonly params: unknown;
@@ -38,13 +52,20 @@ export interface RawInput {
 }
 
 /**
- * A route whose input and output are JSON values. Made by `tenantRoute`, `operatorRoute` or `openRoute`, which check the
- * input with the endpoint's schemas and give the handler exact types. Throwing an AppError answers with its error body.
+ * A route whose input and output are JSON values. Made by `tenantRoute`, `operatorRoute`, `openRoute` or, for a creating
+ * POST, `creatingTenantRoute` and `creatingOperatorRoute`, which check the input with the endpoint's schemas and give the
+ * handler exact types. Throwing an AppError answers with its error body.
  */
 export interface JsonRoute {
   readonly kind: 'json';
   readonly endpoint: Endpoint;
-  handle(input: RawInput, principal: Principal | null, context: RequestContext): Promise<RouteReply>;
+  /** @param keep what keeps a creating POST's answer; where absent (no `Idempotency-Key`) nothing is kept */
+  handle(
+    input: RawInput,
+    principal: Principal | null,
+    context: RequestContext,
+    keep?: KeepAnswer,
+  ): Promise<RouteReply>;
 }
 
 /**
@@ -85,10 +106,11 @@ export interface Authenticator {
 export interface IdempotencyStore {
   /**
    * Runs `fn` once for (principal, endpoint, key); a repeat with the same body gets the first answer, with another body
-   * `idempotency_conflict`, while the first still runs `idempotency_in_progress`. An answer of 5xx is not remembered.
+   * `idempotency_conflict`, while the first still runs `idempotency_in_progress`. `fn` keeps its answer in the transaction
+   * of its change; an `fn` that throws may be sent again, one that answers without having kept it is `internal_error`.
    */
   once(
     scope: { principal: Principal; endpointId: string; key: string; bodyHash: string },
-    fn: () => Promise<RouteReply>,
+    fn: (keep: KeepAnswer) => Promise<RouteReply>,
   ): Promise<RouteReply>;
 }

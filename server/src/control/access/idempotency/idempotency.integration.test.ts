@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
 import { sql } from 'kysely';
-import type { IdempotencyStore, RouteReply } from '#http';
+import type { IdempotencyStore, KeepAnswer, RouteReply } from '#http';
 import {
   AppError,
   asTenantId,
@@ -10,6 +10,7 @@ import {
   manualClock,
   newUuid,
   type OperatorPrincipal,
+  type Principal,
   silentLogger,
   type TenantPrincipal,
 } from '#kernel';
@@ -60,25 +61,46 @@ function scope(
   return { principal: tenantPrincipal, endpointId: 'keys.create', key: newUuid(), bodyHash: 'a', ...changes };
 }
 
-function counted(answer: RouteReply | Error = reply) {
+/** Keeps an answer as a creating POST does; the operator's door writes an audit entry, which stands for its change. */
+async function change(
+  keep: KeepAnswer,
+  answer: RouteReply,
+  principal: Principal = tenantPrincipal,
+  name = 'change',
+): Promise<RouteReply> {
+  const { kept } =
+    principal.kind === 'operator'
+      ? await database.db.withOperator({ operator: principal.keyId }, name, (tx) => keep(tx, answer))
+      : await database.db.withTenant({ tenantId: principal.tenantId }, (tx) => keep(tx, answer));
+  return kept;
+}
+
+async function changesNamed(name: string): Promise<number> {
+  const { rows } = await database.db.withOperator({ operator: 'system:test' }, 'count', (tx) =>
+    sql<{ count: bigint }>`select count(*) from platform.audit_entries where reason = ${name}`.execute(tx),
+  );
+  return Number(rows[0]?.count);
+}
+
+function counted(answer: RouteReply | Error = reply, principal: Principal = tenantPrincipal) {
   const counter = { runs: 0 };
   return {
     counter,
-    async run(): Promise<RouteReply> {
+    async run(keep: KeepAnswer): Promise<RouteReply> {
       counter.runs += 1;
       if (answer instanceof Error) throw answer;
-      return answer;
+      return change(keep, answer, principal);
     },
   };
 }
 
 /** A request whose claim is written and which runs until `finish`. */
-async function begun(same: ReturnType<typeof scope>) {
+async function begun(same: ReturnType<typeof scope>, name = 'change') {
   const { promise, resolve: finish } = Promise.withResolvers<RouteReply>();
   const { promise: hasBegun, resolve: begin } = Promise.withResolvers<void>();
-  const running = store.once(same, async () => {
+  const running = store.once(same, async (keep) => {
     begin();
-    return promise;
+    return change(keep, await promise, same.principal, name);
   });
   await Promise.race([hasBegun, running]);
   return { running, finish };
@@ -91,7 +113,7 @@ const hasCode =
 
 test('a repeat gets the first answer, whole, and runs nothing; for a tenant as for the operator', async () => {
   for (const principal of [tenantPrincipal, operator]) {
-    const { counter, run } = counted();
+    const { counter, run } = counted(reply, principal);
     const same = scope({ principal });
     assert.deepEqual(await store.once(same, run), reply);
     assert.deepEqual(await store.once(same, run), reply);
@@ -137,27 +159,77 @@ test('a claim without an answer is taken over after 60 seconds and not before', 
   assert.equal(counter.runs, 1);
 });
 
-test('who was taken over does not overwrite the answer', async () => {
-  const same = scope();
-  const { running, finish } = await begun(same);
+test('of a request and the one that took it over the change of one holds, and both answers are its', async () => {
+  const [same, name] = [scope({ principal: operator }), newUuid()];
+  const { running, finish } = await begun(same, name);
   clock.advance(60_000);
-  await store.once(same, async () => reply);
+  await store.once(same, (keep) => change(keep, reply, operator, name));
   finish({ status: 201, body: 'late' });
-  assert.deepEqual((await running).body, 'late');
+  await assert.rejects(running, hasCode('idempotency_in_progress'));
+  assert.equal(await changesNamed(name), 1);
   assert.deepEqual(await store.once(same, counted().run), reply);
 });
 
-test('a request that failed may be sent again at once; a refusal that was answered is remembered', async () => {
-  const same = scope();
+test('a request that failed may be sent again at once, and its change is not there', async () => {
+  const [same, name] = [scope({ principal: operator }), newUuid()];
   await assert.rejects(
     store.once(same, counted(new AppError('conflict', 'Not now.')).run),
     hasCode('conflict'),
   );
-  assert.equal((await store.once(same, async () => ({ status: 503 }))).status, 503);
-  const { counter, run } = counted({ status: 404, body: { error: {} } });
-  assert.equal((await store.once(same, run)).status, 404);
-  assert.equal((await store.once(same, run)).status, 404);
-  assert.equal(counter.runs, 1);
+  await assert.rejects(
+    store.once(same, async (keep) => {
+      await database.db.withOperator({ operator: operator.keyId }, name, async (tx) => {
+        await keep(tx, reply);
+        throw new Error('before the commit');
+      });
+      return reply;
+    }),
+    /before the commit/,
+  );
+  assert.equal(await changesNamed(name), 0);
+  await store.once(same, (keep) => change(keep, reply, operator, name));
+  assert.equal(await changesNamed(name), 1);
+});
+
+test('what fails after its commit is not run again: the repeat gets the answer at once', async () => {
+  const [same, name] = [scope({ principal: operator }), newUuid()];
+  const first = store.once(same, async (keep) => {
+    await change(keep, reply, operator, name);
+    throw new AppError('database_unavailable', 'The connection was lost.');
+  });
+  await assert.rejects(first, hasCode('database_unavailable'));
+  assert.deepEqual(await store.once(same, counted().run), reply);
+  assert.equal(await changesNamed(name), 1);
+});
+
+test('a claim that is given back or taken over during a commit waits for it', async () => {
+  const [same, name] = [scope({ principal: operator }), newUuid()];
+  const { promise: isKept, resolve: saysKept } = Promise.withResolvers<void>();
+  const { promise: mayCommit, resolve: commit } = Promise.withResolvers<void>();
+  const running = store.once(same, async (keep) =>
+    database.db.withOperator({ operator: operator.keyId }, name, async (tx) => {
+      const { kept } = await keep(tx, reply);
+      saysKept();
+      await mayCommit;
+      return kept;
+    }),
+  );
+  await isKept;
+  clock.advance(60_000);
+  const repeat = store.once(same, counted(reply, operator).run);
+  commit();
+  assert.deepEqual(await running, reply);
+  assert.deepEqual(await repeat, reply);
+  assert.equal(await changesNamed(name), 1);
+});
+
+test('an answer that was not kept with its change is an error, and its claim is not given back', async () => {
+  const same = scope();
+  await assert.rejects(
+    store.once(same, async () => reply),
+    hasCode('internal_error'),
+  );
+  await assert.rejects(store.once(same, counted().run), hasCode('idempotency_in_progress'));
 });
 
 test('an answer belongs to one key, endpoint and tenant', async () => {
@@ -166,30 +238,32 @@ test('an answer belongs to one key, endpoint and tenant', async () => {
   await store.once(scope({ key }), run);
   await store.once(scope({ key, endpointId: 'other.create' }), run);
   await store.once(scope({ key, principal: { ...tenantPrincipal, keyId: '00bbbbbbbbbb' } }), run);
-  await store.once(scope({ key, principal: await newPrincipal(tenantPrincipal.keyId) }), run);
-  await store.once(scope({ key, principal: operator }), run);
-  assert.equal(counter.runs, 5);
+  const neighbour = await newPrincipal(tenantPrincipal.keyId);
+  const [ofNeighbour, ofOperator] = [counted(reply, neighbour), counted(reply, operator)];
+  await store.once(scope({ key, principal: neighbour }), ofNeighbour.run);
+  await store.once(scope({ key, principal: operator }), ofOperator.run);
+  assert.deepEqual([counter.runs, ofNeighbour.counter.runs, ofOperator.counter.runs], [3, 1, 1]);
 });
 
 test('an answer is remembered for 24 hours, then its row goes', async () => {
   const { counter, run } = counted();
+  const own = counted(reply, operator);
   const [same, ofOperator] = [scope(), scope({ principal: operator })];
+  const runs = (): number[] => [counter.runs, own.counter.runs];
   await store.once(same, run);
-  await store.once(ofOperator, run);
+  await store.once(ofOperator, own.run);
   clock.advance(24 * 60 * 60 * 1000 - 1);
   await store.once(same, run);
-  assert.equal(counter.runs, 2);
   await sweepIdempotencyKeys(deps);
-  await store.once(ofOperator, run);
-  assert.equal(counter.runs, 2);
+  await store.once(ofOperator, own.run);
+  assert.deepEqual(runs(), [1, 1]);
   clock.advance(1);
   await store.once(same, run);
-  assert.equal(counter.runs, 3);
+  assert.deepEqual(runs(), [2, 1]);
   assert.ok((await sweepIdempotencyKeys(deps)) >= 1);
   await store.once(same, run);
-  assert.equal(counter.runs, 3);
-  await store.once(ofOperator, run);
-  assert.equal(counter.runs, 4);
+  await store.once(ofOperator, own.run);
+  assert.deepEqual(runs(), [2, 2]);
 });
 
 test('what is stored shows nothing of the answer, and opens at its own place alone', async () => {

@@ -1,5 +1,5 @@
 import { type RawBuilder, sql } from 'kysely';
-import type { SystemHandle, TenantHandle } from '#db';
+import type { OperatorHandle, SystemHandle, TenantHandle } from '#db';
 
 /** What names a remembered answer. `tenantId` null: a caller of the operator's. */
 export interface IdempotencyPlace {
@@ -15,7 +15,8 @@ export interface StoredRequest {
   readonly answer: string | null;
 }
 
-type Handle = TenantHandle | SystemHandle;
+/** Claims go through a door of their own. */
+type ClaimHandle = TenantHandle | SystemHandle;
 
 /** The row of a place, in the table of its kind of caller. By primary key. */
 function isPlace(place: IdempotencyPlace): RawBuilder<boolean> {
@@ -30,7 +31,7 @@ function isPlace(place: IdempotencyPlace): RawBuilder<boolean> {
  * caller holds the claim where `claim_id` is its own. One statement, so of two that claim at once one wins.
  */
 export async function claimPlace(
-  tx: Handle,
+  tx: ClaimHandle,
   place: IdempotencyPlace,
   claim: {
     claimId: string;
@@ -65,9 +66,12 @@ export async function claimPlace(
   return present[0] ?? null;
 }
 
-/** Keeps the answer under a claim; false where the claim was taken over. By primary key. */
+/**
+ * Keeps the answer under a claim, in the caller's transaction; false where the claim was taken over. Until the commit,
+ * whoever would take the claim over or give it back waits for the row. By primary key.
+ */
 export async function storeAnswer(
-  tx: Handle,
+  tx: TenantHandle | OperatorHandle,
   place: IdempotencyPlace,
   claimId: string,
   answer: string,
@@ -82,7 +86,7 @@ export async function storeAnswer(
 }
 
 /** Gives a claim back, so that the request may be sent again at once. By primary key. */
-export async function releaseClaim(tx: Handle, place: IdempotencyPlace, claimId: string): Promise<void> {
+export async function releaseClaim(tx: ClaimHandle, place: IdempotencyPlace, claimId: string): Promise<void> {
   const table = place.tenantId === null ? sql`platform.idempotency_keys` : sql`tenant.idempotency_keys`;
   await sql`
     delete from ${table} stored where ${isPlace(place)} and stored.claim_id = ${claimId} and stored.answer is null

@@ -1,5 +1,5 @@
 import type { Database, SystemHandle, TenantHandle } from '#db';
-import type { IdempotencyStore, RouteReply } from '#http';
+import type { IdempotencyStore, KeepAnswer, RouteReply } from '#http';
 import { AppError, type Clock, type Logger, newUuid, type Sealer } from '#kernel';
 import {
   claimPlace,
@@ -11,7 +11,8 @@ import {
 
 /**
  * Creating POSTs that may be sent again. A request with an Idempotency-Key claims its place, (caller's key, endpoint,
- * Idempotency-Key), runs, and leaves its answer there for 24 hours.
+ * Idempotency-Key), runs, and leaves its answer there for 24 hours. The claim is a transaction of its own; the answer is
+ * written in the transaction of the change, so that there is never a change without its answer.
  *
  * | what is in the place | what the same request gets |
  * | --- | --- |
@@ -21,9 +22,10 @@ import {
  * | a claim younger than 60 s | `idempotency_in_progress` |
  * | a claim without an answer that is older | takes it over and runs: the process that made it died |
  *
- * A request that failed gives its claim back: its transaction changed nothing, so it may be tried again. What remains is
- * a process that dies between the commit of the change and the writing of the answer: the repeat then runs again after
- * 60 s. Closing that gap takes the answer into the change's own transaction.
+ * A process that dies before its commit has changed nothing, and after it has left its answer. A request that failed gives
+ * its claim back, but for one whose answer was committed all the same: the connection was lost at the commit, say, and its
+ * repeat gets the answer. A request that is so slow that its claim was taken over finds that out when it writes its answer,
+ * and its change is rolled back: the other's holds.
  *
  * The answer to a new key holds its plaintext, so answers are sealed under the master key and bound to their place.
  */
@@ -35,7 +37,7 @@ export interface IdempotencyDeps {
 }
 
 const keptMs = 24 * 60 * 60 * 1000;
-/** Far longer than any creating POST may take, so that no living request loses its claim. */
+/** Far longer than any creating POST takes; one that took longer would be refused in favour of its repeat. */
 const abandonedAfterMs = 60_000;
 const rowsPerSweep = 5000;
 
@@ -56,15 +58,22 @@ export function createIdempotencyStore(deps: IdempotencyDeps): IdempotencyStore 
       const claimId = newUuid();
       const remembered = await claim(deps, place, claimId, bodyHash);
       if (remembered !== null) return remembered;
+      const state = { isKept: false };
+      const keep: KeepAnswer = async (tx, reply) => {
+        const answer = deps.sealer.seal(JSON.stringify(reply), placeText(place));
+        if (!(await storeAnswer(tx, place, claimId, answer))) throw inProgress();
+        state.isKept = true;
+        return { kept: reply };
+      };
       let reply: RouteReply;
       try {
-        reply = await fn();
+        reply = await fn(keep);
       } catch (error) {
         await release(deps, place, claimId);
         throw error;
       }
-      if (reply.status >= 500) await release(deps, place, claimId);
-      else await keep(deps, place, claimId, reply);
+      if (!state.isKept)
+        throw new AppError('internal_error', `The answer of ${endpointId} was not kept with its change.`);
       return reply;
     },
   };
@@ -120,22 +129,6 @@ async function release(
     await throughDoor(db, place, (tx) => releaseClaim(tx, place, claimId));
   } catch (error) {
     logger.warn({ err: error }, 'a claim of an idempotency key was not given back; it lapses after 60 s');
-  }
-}
-
-async function keep(
-  { db, logger, sealer }: IdempotencyDeps,
-  place: IdempotencyPlace,
-  claimId: string,
-  reply: RouteReply,
-): Promise<void> {
-  try {
-    const answer = sealer.seal(JSON.stringify(reply), placeText(place));
-    const isKept = await throughDoor(db, place, (tx) => storeAnswer(tx, place, claimId, answer));
-    if (!isKept) logger.warn({ endpoint: place.endpointId }, 'a request outlived its idempotency claim');
-  } catch (error) {
-    // The change is committed: its caller must hear of it, though a repeat would not be recognised.
-    logger.error({ err: error, endpoint: place.endpointId }, 'an answer could not be kept for repeats');
   }
 }
 

@@ -30,10 +30,16 @@ export interface KeyStoreDeps {
   readonly onChanged: (keyId: string) => Promise<void>;
 }
 
+type NewKey = ApiKeyObject & { readonly key: string };
+
 /** Errors: `not_found` also for keys of other tenants; `conflict` for a deleted tenant or a revoked key. */
 export interface KeyStore {
-  /** The one answer with the plaintext, in `key`. */
-  create(caller: KeyCaller, body: CreateKeyBody): Promise<ApiKeyObject & { readonly key: string }>;
+  /** `answer` makes the result, inside the transaction, of the new key and its plaintext, in `key`, shown this once. */
+  create<Answer>(
+    caller: KeyCaller,
+    body: CreateKeyBody,
+    answer: (tx: KeyHandle, made: NewKey) => Promise<Answer>,
+  ): Promise<Answer>;
   list(caller: KeyCaller, page: { after: string | null; limit: number }): Promise<Page<ApiKeyObject>>;
   read(caller: KeyCaller, keyId: string): Promise<ApiKeyObject>;
   change(
@@ -86,7 +92,7 @@ async function changeLocked(
 export function createKeyStore(deps: KeyStoreDeps): KeyStore {
   const { db, clock } = deps;
   return {
-    create: (caller, body) => create(deps, caller, body),
+    create: (caller, body, answer) => create(deps, caller, body, answer),
     list: (caller, page) => list(db, caller, page),
 
     async read(caller, keyId) {
@@ -120,21 +126,21 @@ export function createKeyStore(deps: KeyStoreDeps): KeyStore {
   };
 }
 
-async function create(
+async function create<Answer>(
   { db, clock, cell }: KeyStoreDeps,
   caller: KeyCaller,
   body: CreateKeyBody,
-): Promise<ApiKeyObject & { readonly key: string }> {
+  answer: (tx: KeyHandle, made: NewKey) => Promise<Answer>,
+): Promise<Answer> {
   const createdAt = new Date(clock.now());
   const values = valuesOf(body, createdAt);
   const { keyId, key, hash, lastFour } = makeKey(keyPrefixes.tenant, cell);
-  const row = await throughDoor(db, caller, `tenant_keys.create ${keyId}`, async (tx, tenantId) => {
+  return throughDoor(db, caller, `tenant_keys.create ${keyId}`, async (tx, tenantId) => {
     await requireLivingTenant(tx, tenantId);
     await requireGrantable(tx, caller, values);
     const made = { tenantId, keyId, hash, lastFour, createdAt, createdBy: creatorOf(caller) };
-    return insertKey(tx, made, values);
+    return answer(tx, { ...keyObject(await insertKey(tx, made, values)), key });
   });
-  return { ...keyObject(row), key };
 }
 
 async function list(

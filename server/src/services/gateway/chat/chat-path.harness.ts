@@ -313,7 +313,7 @@ export async function openChatServer(options: ChatServerOptions = {}): Promise<C
   const server = createHttpServer(
     {
       authenticator: { tenant: () => principal, operator: noOperator },
-      idempotency: { once: (_scope, fn) => fn() },
+      idempotency: { once: (_scope, fn) => fn(async (_tx, reply) => ({ kept: reply })) },
       budget: createBodyBudget(20 * 1024 * 1024, 64 * 1024 * 1024),
       gate: () => null,
       logger: silentLogger,

@@ -1,0 +1,323 @@
+import assert from 'node:assert/strict';
+import { randomBytes } from 'node:crypto';
+import { after, before, test } from 'node:test';
+import * as contracts from '@stoa/contracts';
+import { sql } from 'kysely';
+import type { Database, OperatorHandle, TenantHandle } from '#db';
+import { operatorRoute, tenantRoute } from '#http';
+import {
+  AppError,
+  createSealer,
+  type ManualClock,
+  manualClock,
+  newUuid,
+  silentLogger,
+  systemClock,
+} from '#kernel';
+import { createPrices } from '#prices';
+import { createRegistry } from '#registry';
+import {
+  type Answer,
+  type ControlPlane,
+  errorIn,
+  openControlPlane,
+  openTestDatabase,
+  type TestDatabase,
+  testedAdapters,
+} from '#testing';
+import { z } from 'zod';
+
+/**
+ * Every endpoint that honours Idempotency-Key, over HTTP: a process is lost right before or right after the commit of its
+ * change, and another gets the repeat. A new creating POST has to be entered in `casesOf`, or the first test fails.
+ */
+const keyed: readonly contracts.Endpoint[] = Object.values<unknown>(contracts).filter(
+  (value): value is contracts.Endpoint =>
+    typeof value === 'object' && value !== null && 'idempotent' in value && value.idempotent === 'key',
+);
+
+interface Case {
+  readonly path: string;
+  /** Another body with each call. */
+  body(): Record<string, unknown>;
+  /** Where the change shows, one row for each. */
+  readonly table: string;
+  readonly key: string;
+}
+
+interface Stage {
+  readonly database: TestDatabase;
+  readonly clock: ManualClock;
+  readonly living: ControlPlane;
+  readonly cases: ReadonlyMap<string, Case>;
+  /** A process of its own on this database, or on what a test makes of it. */
+  open(db: Database): Promise<ControlPlane>;
+  close(): Promise<void>;
+}
+
+const created = z.object({ id: z.string() });
+const createdKey = z.object({ key: z.string() });
+const noMetrics = { add: () => undefined, set: () => undefined, observe: () => undefined };
+
+async function openStage(adapter: TestDatabase['adapter']): Promise<Stage> {
+  const database = await openTestDatabase({ adapter });
+  const clock = manualClock(Date.now());
+  const masterKey = randomBytes(32);
+  const opened: { close(): Promise<void> }[] = [];
+  const open = async (db: Database): Promise<ControlPlane> => {
+    const prices = createPrices({ db, clock: systemClock, logger: silentLogger }, { pollEveryMs: 3_600_000 });
+    const registry = createRegistry(
+      {
+        db,
+        providers: new Map(),
+        sealer: createSealer(masterKey),
+        clock,
+        logger: silentLogger,
+        metrics: {
+          counter: () => noMetrics,
+          gauge: () => noMetrics,
+          histogram: () => noMetrics,
+          observedGauge: () => undefined,
+        },
+        priceOf: () => null,
+        readEnvironment: () => undefined,
+      },
+      { openai: null, builtIn: [], pollEveryMs: 3_600_000 },
+    );
+    await prices.lifecycle.start();
+    await registry.lifecycle.start();
+    const plane = await openControlPlane(db, {
+      clock,
+      masterKey,
+      routes: () => [...registry.routes, ...prices.routes],
+    });
+    opened.push({
+      async close() {
+        await plane.close();
+        await registry.lifecycle.stop();
+        await prices.lifecycle.stop();
+      },
+    });
+    return plane;
+  };
+  const living = await open(database.db);
+  return {
+    database,
+    clock,
+    living,
+    cases: await casesOf(living),
+    open,
+    async close() {
+      for (const one of opened) await one.close();
+      await database.close();
+    },
+  };
+}
+
+async function casesOf(plane: ControlPlane): Promise<ReadonlyMap<string, Case>> {
+  const key = plane.operatorKey;
+  const make = async (path: string, body: object): Promise<unknown> =>
+    (await plane.admin('POST', path, { body })).body;
+  const { id: tenantId } = created.parse(await make('/control/v1/tenants', { name: 'T' }));
+  const keysPath = `/control/v1/tenants/${tenantId}/keys`;
+  const admin = createdKey.parse(await make(keysPath, { name: 'admin', role: 'admin' }));
+  const connection = { kind: 'openai-compatible', base_url: 'http://127.0.0.1:9/v1', discover: false };
+  const provider = created.parse(await make('/control/v1/providers', { name: 'first', ...connection }));
+  let made = 0;
+  const next = (): string => `n${(made += 1)}`;
+  const named = () => ({ name: next() });
+  const newKey = () => ({ ...named(), role: 'viewer' });
+  return new Map<string, Case>([
+    ['tenants.create', { path: '/control/v1/tenants', body: named, table: 'tenant.tenants', key }],
+    ['tenant_keys.create', { path: keysPath, body: newKey, table: 'tenant.api_keys', key }],
+    ['keys.create', { path: '/v1/keys', body: newKey, table: 'tenant.api_keys', key: admin.key }],
+    [
+      'providers.create',
+      {
+        path: '/control/v1/providers',
+        body: () => ({ ...named(), ...connection }),
+        table: 'platform.providers',
+        key,
+      },
+    ],
+    [
+      'control_models.create',
+      {
+        path: '/control/v1/models',
+        body: () => ({ target: next(), provider_id: provider.id }),
+        table: 'platform.models',
+        key,
+      },
+    ],
+    [
+      'prices.import',
+      {
+        path: '/control/v1/prices/import',
+        body: () => ({ entries: [{ target: next(), rates: { input: '1' } }] }),
+        table: 'platform.price_revisions',
+        key,
+      },
+    ],
+  ]);
+}
+
+interface MortalDatabase {
+  readonly db: Database;
+  isDead(): boolean;
+}
+
+/**
+ * A process's database that is lost at the commit of the transaction which keeps the answer under this Idempotency-Key:
+ * nothing more is heard of it, nor said to it, as where the process was killed.
+ */
+function mortalDatabase(db: Database, idempotencyKey: string, moment: 'before' | 'after'): MortalDatabase {
+  let isDead = false;
+  const die = (): never => {
+    isDead = true;
+    throw new AppError('database_unavailable', 'This process is no more.');
+  };
+  const passing = async <Handle extends TenantHandle | OperatorHandle, T>(
+    table: string,
+    open: (body: (tx: Handle) => Promise<T>) => Promise<T>,
+    body: (tx: Handle) => Promise<T>,
+  ): Promise<T> => {
+    if (isDead) die();
+    let isChange = false;
+    const result = await open(async (tx) => {
+      const made = await body(tx);
+      const { rows } = await sql`
+        select 1 from ${sql.raw(table)} where idempotency_key = ${idempotencyKey} and answer is not null
+      `.execute(tx);
+      isChange = rows.length > 0;
+      return isChange && moment === 'before' ? die() : made;
+    });
+    return isChange ? die() : result;
+  };
+  return {
+    isDead: () => isDead,
+    db: {
+      ...db,
+      withTenant: (context, fn, options) =>
+        passing('tenant.idempotency_keys', (body) => db.withTenant(context, body, options), fn),
+      withOperator: (context, reason, fn, options) =>
+        passing('platform.idempotency_keys', (body) => db.withOperator(context, reason, body, options), fn),
+      withSystem: async (job, fn, options) => (isDead ? die() : db.withSystem(job, fn, options)),
+    },
+  };
+}
+
+test('a creating POST cannot be wired without keeping its answer, and none is left out here', () => {
+  assert.deepEqual(
+    keyed.map(({ id }) => id).sort(),
+    [
+      'control_models.create',
+      'keys.create',
+      'prices.import',
+      'providers.create',
+      'tenant_keys.create',
+      'tenants.create',
+    ],
+    'enter the endpoint in casesOf',
+  );
+  for (const endpoint of keyed) {
+    assert.throws(() => operatorRoute(endpoint, async () => ({ status: 201 })), /creating/);
+    assert.throws(() => tenantRoute(endpoint, async () => ({ status: 201 })), /creating/);
+  }
+});
+
+for (const adapter of testedAdapters()) {
+  let stage: Stage;
+  before(async () => {
+    stage = await openStage(adapter);
+  });
+  after(async () => {
+    await stage.close();
+  });
+
+  const send = (plane: ControlPlane, endpoint: contracts.Endpoint, body: unknown, idempotencyKey: string) => {
+    const { path, key } = caseOf(endpoint);
+    const call = { key, body, headers: { 'idempotency-key': idempotencyKey } };
+    return endpoint.listener === 'admin' ? plane.admin('POST', path, call) : plane.open('POST', path, call);
+  };
+  const caseOf = ({ id }: contracts.Endpoint): Case => {
+    const found = stage.cases.get(id);
+    assert.ok(found, `${id} is not in casesOf`);
+    return found;
+  };
+  const rowsIn = async (table: string): Promise<number> => {
+    const { rows } = await stage.database.db.withOperator({ operator: 'system:test' }, 'count', (tx) =>
+      sql<{ count: bigint }>`select count(*) from ${sql.raw(table)}`.execute(tx),
+    );
+    return Number(rows[0]?.count);
+  };
+  /** How the head and the body of an answer read, apart from what every answer has of its own. */
+  const told = ({ status, headers, text }: Answer) => [status, headers['location'], headers['etag'], text];
+  const isAnswerOf = (endpoint: contracts.Endpoint, answer: Answer): void => {
+    const schema = endpoint.responses[answer.status]?.schema;
+    assert.ok(schema, `${endpoint.id}: ${answer.status} ${answer.text}`);
+    schema.parse(answer.body);
+  };
+
+  for (const endpoint of keyed) {
+    const named = (text: string): string => `${endpoint.id}: ${text} (${adapter})`;
+
+    test(
+      named('of a process that is lost after its commit the next one gives the answer, at once'),
+      async () => {
+        const { body, table } = caseOf(endpoint);
+        const [sent, idempotencyKey, rowsBefore] = [body(), newUuid(), await rowsIn(table)];
+        const process = mortalDatabase(stage.database.db, idempotencyKey, 'after');
+        const lost = await send(await stage.open(process.db), endpoint, sent, idempotencyKey);
+        assert.equal(lost.status, 503, lost.text);
+        assert.ok(process.isDead(), 'the change did not keep its answer in its transaction');
+        const repeats = [
+          await send(stage.living, endpoint, sent, idempotencyKey),
+          await send(stage.living, endpoint, sent, idempotencyKey),
+        ];
+        for (const repeat of repeats) isAnswerOf(endpoint, repeat);
+        assert.deepEqual(repeats.map(told)[1], repeats.map(told)[0]);
+        assert.equal(await rowsIn(table), rowsBefore + 1);
+      },
+    );
+
+    test(
+      named('of a process that is lost before its commit nothing is left; the repeat runs after 60 s'),
+      async () => {
+        const { body, table } = caseOf(endpoint);
+        const [sent, idempotencyKey, rowsBefore] = [body(), newUuid(), await rowsIn(table)];
+        const process = mortalDatabase(stage.database.db, idempotencyKey, 'before');
+        await send(await stage.open(process.db), endpoint, sent, idempotencyKey);
+        assert.ok(process.isDead());
+        assert.equal(await rowsIn(table), rowsBefore);
+        const early = errorIn(await send(stage.living, endpoint, sent, idempotencyKey));
+        assert.equal(early.code, 'idempotency_in_progress');
+        stage.clock.advance(60_000);
+        isAnswerOf(endpoint, await send(stage.living, endpoint, sent, idempotencyKey));
+        assert.equal(await rowsIn(table), rowsBefore + 1);
+      },
+    );
+
+    test(
+      named('two at once make one change, a repeat gets the first answer, another body is refused'),
+      async () => {
+        const { body, table } = caseOf(endpoint);
+        const [sent, idempotencyKey, rowsBefore] = [body(), newUuid(), await rowsIn(table)];
+        const other = await stage.open(stage.database.db);
+        const both = await Promise.all([
+          send(stage.living, endpoint, sent, idempotencyKey),
+          send(other, endpoint, sent, idempotencyKey),
+        ]);
+        const answered = both.filter(({ status }) => status < 300);
+        for (const refused of both.filter(({ status }) => status >= 300))
+          assert.equal(errorIn(refused).code, 'idempotency_in_progress');
+        const repeat = await send(other, endpoint, sent, idempotencyKey);
+        assert.ok(answered.length > 0);
+        for (const answer of answered) assert.deepEqual(told(answer), told(repeat));
+        isAnswerOf(endpoint, repeat);
+        const conflict = errorIn(await send(stage.living, endpoint, body(), idempotencyKey));
+        assert.deepEqual([conflict.status, conflict.code], [409, 'idempotency_conflict']);
+        assert.equal(await rowsIn(table), rowsBefore + 1);
+      },
+    );
+  }
+}
