@@ -3,6 +3,8 @@ import { spawn } from 'node:child_process';
 import path from 'node:path';
 import { boundedFiles, findBreaches } from '../boundaries.ts';
 import { rules } from '../boundaries/rules.ts';
+import { findBreaks, publishedPath, readPublished } from '../events/compatibility.ts';
+import { eventSchemas } from '../events/schemas.ts';
 import { findStaleFiles } from '../generate.ts';
 import { findForbiddenWords } from './words.ts';
 
@@ -57,6 +59,21 @@ async function generated(root: string): Promise<StepResult> {
   return { isGreen: false, report: `out of date: ${stale.join(', ')}\nwrite them with: npm run generate` };
 }
 
+/** Whether readers of what was published, below `root`, can read what this tree's sources tell. */
+export function events(root: string): StepResult {
+  const published = readPublished(root);
+  if (published === null) {
+    return {
+      isGreen: false,
+      report: `${publishedPath} is missing: what was promised to readers is not known`,
+    };
+  }
+  const breaks = findBreaks(published, eventSchemas());
+  if (breaks.length === 0) return { isGreen: true, report: `${Object.keys(published).length} events` };
+  const advice = `\na break is a new version of the type, in a file of its own, beside the old one`;
+  return { isGreen: false, report: breaks.join('\n') + advice };
+}
+
 function words(root: string): StepResult {
   const { checked, breaches } = findForbiddenWords(root);
   if (checked === 0) return { isGreen: false, report: 'no file was found' };
@@ -73,5 +90,6 @@ export const steps: readonly Step[] = [
   { name: 'format', run: tool('@biomejs/biome/bin/biome', 'format', '--colors=off', '.') },
   { name: 'boundaries', run: (root) => Promise.resolve(boundaries(root)) },
   { name: 'generated', run: generated },
+  { name: 'events', run: (root) => Promise.resolve(events(root)) },
   { name: 'words', run: (root) => Promise.resolve(words(root)) },
 ];
