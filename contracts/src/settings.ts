@@ -98,6 +98,22 @@ export const settingTable = [
     sentence: 'Where the operator calls: `/control/v1/...`, `/metrics`. Keep it off the internet.',
   },
   {
+    name: 'STOA_CLUSTER_LISTEN',
+    section: 'network',
+    type: 'listen',
+    default: null,
+    sentence:
+      'Where other processes of the cluster call this one: `/internal/v1/...`, and `/v1/...` as the gateway forwards it. Needs STOA_CLUSTER_SECRET; without it the listener is not opened. Keep it inside the cluster.',
+  },
+  {
+    name: 'STOA_ROLE_URLS',
+    section: 'network',
+    type: 'text',
+    default: null,
+    sentence:
+      'Where roles that do not run in this process live: `role=url`, separated by commas, a role once for each of its processes. The URL is that of its STOA_CLUSTER_LISTEN.',
+  },
+  {
     name: 'STOA_PUBLIC_URL',
     section: 'network',
     type: 'url',
@@ -390,10 +406,18 @@ export const settingTable = [
     section: 'access',
     type: 'text',
     default: null,
-    isReserved: true,
     isSecret: true,
     sentence:
-      'What processes of one cluster prove themselves to each other with; at least 32 characters in production.',
+      'What processes of one cluster prove themselves to each other with, the same in each; at least 32 characters in production. Every call between them is signed with it.',
+  },
+  {
+    name: 'STOA_CLUSTER_SECRET_PREVIOUS',
+    section: 'access',
+    type: 'text',
+    default: null,
+    isSecret: true,
+    sentence:
+      'A second secret that is accepted but signs nothing. To rotate: set the new one here in every process, then swap the two, then unset this one.',
   },
   {
     name: 'STOA_KEY_CACHE_SIZE',

@@ -3,27 +3,22 @@ import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import type { Endpoint } from '@stoa/contracts';
 import Fastify, { type FastifyInstance, type FastifyReply, type FastifyRequest } from 'fastify';
-import {
-  AppError,
-  type Logger,
-  newRequestId,
-  parseJsonBody,
-  type Principal,
-  requirePermission,
-  toAppError,
-  toTypeId,
-} from '#kernel';
+import { AppError, type Logger, parseJsonBody, type Principal, requirePermission, toAppError } from '#kernel';
 import type { Counter, Histogram } from '#telemetry';
-import { sendError, sendErrorEarly, sendSocketError } from './answers.ts';
-import { type BodyBudget, type HeldBody, readBody } from './body.ts';
+import { sendError, sendSocketError } from './answers.ts';
+import { type BodyBudget, readBody } from './body.ts';
+import { prepare } from './edge/incoming.ts';
+import { finishWithError, logFault, observe } from './edge/outcome.ts';
+import { addRelay } from './edge/relay.ts';
 import { connectionError, frameworkError, hostFault } from './faults.ts';
 import type {
   Authenticator,
+  Forwarded,
   IdempotencyStore,
   JsonRoute,
   KeepAnswer,
   RawRoute,
-  RequestContext,
+  RelayRoute,
   Route,
 } from './types.ts';
 
@@ -42,6 +37,11 @@ export interface HttpServerDeps {
   /** One line per outcome; null where the log level would drop it anyway. */
   readonly accessLog: ((fields: AccessLine) => void) | null;
   readonly metrics: { readonly requests: Counter; readonly seconds: Histogram };
+  /**
+   * Of a listener inside the cluster: what the gateway signed on a request that it forwards, or null where it did not.
+   * Such a listener takes no other requests, but for those of routes without a credential and of relays.
+   */
+  readonly readForwarded?: (request: IncomingMessage) => Forwarded | null;
 }
 
 export interface AccessLine {
@@ -59,6 +59,8 @@ export interface AccessLine {
 
 export interface HttpServerSettings {
   readonly routes: readonly Route[];
+  /** Whole subtrees whose handlers own request and response; default none. */
+  readonly relays?: readonly RelayRoute[];
   /** Milliseconds for the head of a request; default of the caller. */
   readonly headersTimeoutMs: number;
   /** Milliseconds for a whole request to arrive. */
@@ -77,24 +79,6 @@ export interface HttpServer {
   destroy(): void;
 }
 
-declare module 'fastify' {
-  interface FastifyRequest {
-    stoa: Incoming;
-  }
-  interface FastifyContextConfig {
-    endpointId?: string;
-  }
-}
-
-/** What the edge knows of a request while it works on it. */
-interface Incoming {
-  readonly context: RequestContext;
-  readonly startedAt: number;
-  readonly response: ServerResponse;
-  principal: Principal | null;
-  body: HeldBody | null;
-}
-
 export function createHttpServer(deps: HttpServerDeps, settings: HttpServerSettings): HttpServer {
   const state = { isDraining: false };
   const app = createApp(deps, settings);
@@ -105,11 +89,12 @@ export function createHttpServer(deps: HttpServerDeps, settings: HttpServerSetti
   app.server.on('checkContinue', (request, response) => app.server.emit('request', request, response));
   app.server.on('checkExpectation', (request, response) => app.server.emit('request', request, response));
   app.addHook('onRequest', (request, reply, done) => {
-    prepare(request, reply);
+    prepare(request, reply, deps.readForwarded?.(request.raw) ?? null);
     if (state.isDraining) reply.raw.setHeader('connection', 'close');
     done(hostFault(request.raw));
   });
   for (const route of settings.routes) addRoute(app, deps, route);
+  for (const relay of settings.relays ?? []) addRelay(app, deps, relay);
   addMethodGuards(app, deps, settings.routes);
   return {
     async listen({ host, port }) {
@@ -146,7 +131,7 @@ function createApp(deps: HttpServerDeps, settings: HttpServerSettings): FastifyI
     },
     clientErrorHandler: (error, socket) => sendSocketError(socket, connectionError(error)),
     frameworkErrors: (error, request, reply) => {
-      prepare(request, reply);
+      prepare(request, reply, null);
       finishWithError(deps, 'unrouted', request, reply, frameworkError(error));
     },
   });
@@ -177,42 +162,6 @@ function createApp(deps: HttpServerDeps, settings: HttpServerSettings): FastifyI
     );
   });
   return app;
-}
-
-/** Gives the request its id and context, once. */
-function prepare(request: FastifyRequest, reply: FastifyReply): void {
-  const requestId = newRequestId();
-  const publicRequestId = toTypeId('req', requestId);
-  const headers = request.raw.headers;
-  const clientRequestId = printable(headers['x-request-id']) ?? printable(headers['x-client-request-id']);
-  request.stoa = {
-    startedAt: performance.now(),
-    response: reply.raw,
-    principal: null,
-    body: null,
-    context: {
-      requestId,
-      publicRequestId,
-      clientRequestId,
-      traceparent: single(headers['traceparent']),
-      remoteAddress: request.raw.socket.remoteAddress ?? '',
-      ifMatch: single(headers['if-match']),
-      idempotencyKey: single(headers['idempotency-key']),
-    },
-  };
-  reply.raw.setHeader('x-request-id', publicRequestId);
-  if (clientRequestId !== null) reply.raw.setHeader('x-client-request-id', clientRequestId);
-}
-
-function single(value: string | string[] | undefined): string | null {
-  return typeof value === 'string' ? value : null;
-}
-
-function printable(value: string | string[] | undefined): string | null {
-  const text = single(value)
-    ?.replace(/[^\x20-\x7e]/g, '')
-    .slice(0, 128);
-  return text === undefined || text === '' ? null : text;
 }
 
 function addRoute(app: FastifyInstance, deps: HttpServerDeps, route: Route): void {
@@ -281,6 +230,10 @@ function authenticate(
     done(closed);
     return;
   }
+  if (deps.readForwarded && !request.stoa.isForwarded) {
+    done(notForwarded());
+    return;
+  }
   const header = request.raw.headers.authorization;
   let found: Principal | Promise<Principal>;
   try {
@@ -295,6 +248,10 @@ function authenticate(
       (error: unknown) => done(toAppError(error)),
     );
   else admit(endpoint, request, found, done);
+}
+
+function notForwarded(): AppError {
+  return new AppError('invalid_cluster_signature', 'This listener takes requests of the gateway only.');
 }
 
 function admit(
@@ -447,49 +404,4 @@ function hashOf(url: string | undefined, bytes: Buffer | undefined): string {
     .update('\n')
     .update(bytes ?? '')
     .digest('hex');
-}
-
-function finishWithError(
-  deps: HttpServerDeps,
-  endpointId: string,
-  request: FastifyRequest,
-  reply: FastifyReply,
-  error: AppError,
-): void {
-  if (!reply.sent) reply.hijack();
-  request.stoa.body?.release();
-  if (error.code === 'internal_error') logFault(deps, request, error);
-  sendErrorEarly(request.raw, reply.raw, error);
-  observe(deps, endpointId, request, reply);
-}
-
-function logFault(deps: HttpServerDeps, request: FastifyRequest, error: AppError): void {
-  deps.logger.error(
-    { request_id: request.stoa.context.publicRequestId, err: error.cause ?? error },
-    'a request failed for a reason of ours',
-  );
-}
-
-function observe(
-  deps: HttpServerDeps,
-  endpointId: string,
-  request: FastifyRequest,
-  reply: FastifyReply,
-): void {
-  const { context, principal, startedAt } = request.stoa;
-  const durationMs = performance.now() - startedAt;
-  const { statusCode } = reply.raw;
-  const labels = { endpoint: endpointId, status: String(statusCode) };
-  deps.metrics.requests.add(1, labels);
-  deps.metrics.seconds.observe(durationMs / 1000, { endpoint: endpointId });
-  deps.accessLog?.({
-    request_id: context.publicRequestId,
-    tenant_id: principal?.kind === 'tenant' ? toTypeId('ten', principal.tenantId) : null,
-    key_id: principal?.keyId ?? null,
-    method: request.method,
-    endpoint: endpointId,
-    status: statusCode,
-    duration_ms: Math.round(durationMs * 10) / 10,
-    ...(context.traceId === undefined ? {} : { trace_id: context.traceId }),
-  });
 }

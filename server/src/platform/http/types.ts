@@ -92,6 +92,37 @@ export interface RawRoute {
 
 export type Route = JsonRoute | RawRoute;
 
+/** What the gateway says of a request that it forwards to another process of the cluster. */
+export interface Forwarded {
+  readonly requestId: RequestId;
+  readonly remoteAddress: string;
+}
+
+/**
+ * A path and everything below it, whatever the method, whose handler owns the request from its head on and the response
+ * from its first byte: the body has not been read. `tenant` has the edge check the key; `own` leaves it to the handler.
+ */
+export interface RelayRoute {
+  /** For metrics and the log. */
+  readonly id: string;
+  /** Such as `/v1/fixture`; without a slash at its end. */
+  readonly prefix: string;
+  readonly access: 'tenant' | 'own';
+  /** What it throws or rejects with is answered. */
+  handle(exchange: RelayExchange): void | Promise<void>;
+}
+
+export interface RelayExchange {
+  readonly request: IncomingMessage;
+  readonly response: ServerResponse;
+  readonly principal: TenantPrincipal | null;
+  readonly context: RequestContext;
+  /** Answers with the error body and reads the rest of the request away; cuts the response where its head went out already. */
+  fail(error: AppError): void;
+  /** Reads the body whole within the listener's bounds; they have it back when the response closes. */
+  readBody(holder: string): Promise<Buffer>;
+}
+
 /**
  * Turns an Authorization header into a principal. Synchronous where the key is cached, so that the path of a chat makes
  * no promise for it. Throws or rejects with `invalid_api_key`, `key_revoked`, `key_expired`, `tenant_suspended` or
