@@ -418,6 +418,13 @@ export const errorTable = {
     retry: 'never',
     remedy: 'Restore the file; write a new migration for a new change.',
   },
+  schema_behind: {
+    status: 503,
+    type: 'server_error',
+    title: 'The database schema is older than this version needs',
+    retry: 'later',
+    remedy: 'Run `stoa db migrate`; the process goes on by itself.',
+  },
   schema_ahead: {
     status: 503,
     type: 'server_error',

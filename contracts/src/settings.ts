@@ -226,8 +226,8 @@ export const settingTable = [
     protocols: postgres,
     default: null,
     isSecret: true,
-    isRequiredInProduction: true,
-    sentence: 'The same database under the login that owns the schema.',
+    sentence:
+      'The same database under the login that owns the schema; for `stoa db migrate`. A process that only serves does without.',
   },
   {
     name: 'STOA_DATABASE_POOL_SIZE',

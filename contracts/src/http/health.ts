@@ -35,7 +35,7 @@ export const getReadiness = endpoint({
   summary: 'Whether the process takes traffic; a lost dependency degrades it and does not end it',
   access: 'anyone',
   responses: { 200: { description: 'It takes traffic', schema: readiness } },
-  errors: ['starting', 'draining', 'schema_ahead'],
+  errors: ['starting', 'draining', 'schema_behind', 'schema_ahead'],
   idempotent: 'yes',
   example: {},
 });

@@ -256,7 +256,11 @@ test('rules between settings: the logins come together, ceilings hold, two liste
   assert.deepEqual(faultNames({ STOA_OPERATOR_DATABASE_URL: 'postgres://o@db/x' }), [
     'STOA_DATABASE_URL',
     'STOA_SYSTEM_DATABASE_URL',
-    'STOA_MIGRATION_DATABASE_URL',
+  ]);
+  assert.deepEqual(faultNames({ STOA_MIGRATION_DATABASE_URL: 'postgres://m@db/x' }), [
+    'STOA_DATABASE_URL',
+    'STOA_OPERATOR_DATABASE_URL',
+    'STOA_SYSTEM_DATABASE_URL',
   ]);
   assert.deepEqual(faultNames({ STOA_DATABASE_URL: 'postgres://root@db/x' }), []);
   assert.deepEqual(faultNames({ STOA_BODY_LIMIT_BYTES: '300MiB' }), ['STOA_BODY_LIMIT_BYTES']);
@@ -270,10 +274,17 @@ test('production without its secrets and servers is refused, each missing one na
   assert.deepEqual(faultNames({ STOA_PROFILE: 'production' }).sort(), [
     'STOA_DATABASE_URL',
     'STOA_MASTER_KEY',
-    'STOA_MIGRATION_DATABASE_URL',
     'STOA_OPERATOR_DATABASE_URL',
     'STOA_SYSTEM_DATABASE_URL',
   ]);
+});
+
+test('a process that only serves is not asked for the login that owns the schema, in either profile', () => {
+  for (const profile of profiles) {
+    const { STOA_MIGRATION_DATABASE_URL: _, ...serving } = { ...production, STOA_PROFILE: profile };
+    assert.deepEqual(faultNames(serving), []);
+    assert.equal(loadSettings(serving, options).settings.migrationDatabaseUrl, null);
+  }
 });
 
 const refusedInProduction: Readonly<Record<string, Environment>> = {

@@ -102,8 +102,14 @@ export async function withServedSchema(
   use: (db: Database, directory: DataDirectory) => Promise<void>,
 ): Promise<void> {
   await withDatabase(loaded, async (db, directory) => {
-    if ((await prepareSchema(db, loaded.settings, plainLogger)) === 'ahead') {
+    const schema = await prepareSchema(db, loaded.settings, plainLogger);
+    if (schema === 'ahead')
       throw new AppError('schema_ahead', 'The database schema is newer than this version of Stoa serves.');
+    if (schema === 'behind') {
+      throw new AppError(
+        'invalid_configuration',
+        'The database schema is older than this version needs: run `stoa db migrate` first.',
+      );
     }
     await use(db, directory);
   });

@@ -1,5 +1,5 @@
 import type { Settings } from '@stoa/contracts';
-import { type AllUrls, type Database, openDatabase, selfSetUp } from '#db';
+import { type AllUrls, type Database, openDatabase, type SchemaState, selfSetUp } from '#db';
 import { AppError, type Logger } from '#kernel';
 import type { DataDirectory } from './data-directory.ts';
 import { migrationSets } from './migrations.ts';
@@ -55,27 +55,27 @@ async function databaseUrls(
 }
 
 /**
- * Brings the schema to what this code serves. Development migrates by itself; production is told to run
- * `stoa db migrate`, so that no process changes a schema that others serve by merely starting.
- * @returns `ahead` where the schema is newer than this code serves; the process then stays unready
+ * Brings the schema to what this code serves, where this process may: in development, with the login that owns the
+ * schema. In production only `stoa db migrate` does, so that no process changes a schema that others serve by merely
+ * starting.
+ * @returns `behind` where another process has to migrate it first; `ahead` where it is newer than this code serves, and
+ *   the process stays unready
  */
-export async function prepareSchema(
-  db: Database,
-  settings: Settings,
-  logger: Logger,
-): Promise<'current' | 'ahead'> {
+export async function prepareSchema(db: Database, settings: Settings, logger: Logger): Promise<SchemaState> {
   const state = await db.schemaState(migrationSets);
-  if (state === 'behind' && settings.profile === 'production') {
-    throw new AppError(
-      'invalid_configuration',
-      'The database schema is older than this version needs: run `stoa db migrate` first.',
-    );
-  }
-  if (state !== 'behind') return state;
+  if (state !== 'behind' || !migratesItself(settings)) return state;
   const report = await db.migrate(migrationSets);
   logger.info(
     { applied: report.applied.length, duration_ms: Math.round(report.durationMs) },
     'the schema was migrated',
   );
   return 'current';
+}
+
+/** Whether this process has the login that owns the schema, and may use it without being told. */
+function migratesItself(settings: Settings): boolean {
+  const { profile, databaseUrl, operatorDatabaseUrl, migrationDatabaseUrl } = settings;
+  if (profile === 'production') return false;
+  // Embedded, or by the logins that a development process makes for itself.
+  return databaseUrl === null || operatorDatabaseUrl === null || migrationDatabaseUrl !== null;
 }

@@ -34,6 +34,10 @@ function refusalOf(readiness: Readiness): AppError | null {
       return new AppError('starting', 'This process is starting.', { retryAfterMs: 1_000 });
     case 'draining':
       return new AppError('draining', 'This process is shutting down.', { retryAfterMs: 1_000 });
+    case 'schema_behind':
+      return new AppError('schema_behind', 'The database schema is older than this version needs.', {
+        retryAfterMs: 10_000,
+      });
     case 'schema_ahead':
       return new AppError('schema_ahead', 'The database schema is newer than this version serves.', {
         retryAfterMs: 10_000,

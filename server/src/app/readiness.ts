@@ -1,6 +1,6 @@
 import type { HealthPart } from '#kernel';
 
-export type Phase = 'starting' | 'ready' | 'draining' | 'schema_ahead';
+export type Phase = 'starting' | 'ready' | 'draining' | 'schema_behind' | 'schema_ahead';
 
 /**
  * Whether this process should get traffic. Only its own phase makes it unready: a lost dependency degrades it, so that

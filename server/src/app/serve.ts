@@ -1,6 +1,6 @@
 import type { Settings } from '@stoa/contracts';
-import { type DataDirectoryLock, lockDataDirectory } from '#db';
-import { AppError, type Logger } from '#kernel';
+import { type Database, type DataDirectoryLock, lockDataDirectory, type SchemaState } from '#db';
+import { AppError, type Lifecycle, type Logger } from '#kernel';
 import { createTelemetry, type Telemetry } from '#telemetry';
 import { type Composition, compose } from './compose.ts';
 import { isTracingConfigured, type LoadedSettings, processEnvironment } from './config.ts';
@@ -12,6 +12,7 @@ import { openapiDocument } from './openapi.ts';
 import { plainRoutes } from './plain-routes.ts';
 import { createReadiness, type Readiness } from './readiness.ts';
 import type { RoleSet } from './roles.ts';
+import { awaitSchema, schemaWatch } from './schema-watch.ts';
 import { stoaVersion } from './version.ts';
 
 /**
@@ -37,10 +38,9 @@ interface Parts {
   readonly telemetry: Telemetry;
   readonly readiness: Readiness;
   readonly composition: Composition;
-  /** What was started: nothing on a schema that is newer than this code, which must not be written to. */
-  readonly lifecycles: Composition['lifecycles'];
   readonly listeners: Listeners;
   readonly logger: Logger;
+  readonly db: Database;
 }
 
 export async function serve(
@@ -82,8 +82,7 @@ export async function serve(
       readiness,
       metrics: telemetry.metrics,
     });
-    const lifecycles = schema === 'ahead' ? [] : composition.lifecycles;
-    const parts: Parts = { settings, lock, telemetry, readiness, composition, lifecycles, listeners, logger };
+    const parts: Parts = { settings, lock, telemetry, readiness, composition, listeners, logger, db };
     return await begin(parts, directory, schema, { roles: roles.names, database: db.adapter });
   } catch (error) {
     lock.release();
@@ -95,19 +94,26 @@ export async function serve(
  * Starts what has a life of its own, listens, and is ready. `found` is for the log.
  *
  * Production listens first, so that liveness is answered while a long journal is recovered. Development listens last:
- * scripts poll a port and take the first answer for readiness, and theirs should not be a 503.
+ * scripts poll a port and take the first answer for readiness, and theirs should not be a 503. Where another process has
+ * to migrate the schema first, both listen and say so.
  */
 async function begin(
   parts: Parts,
   directory: DataDirectory,
-  schema: 'current' | 'ahead',
+  foundSchema: SchemaState,
   found: { readonly roles: readonly string[]; readonly database: string },
 ): Promise<RunningProcess> {
-  const { settings, readiness, composition, lifecycles, listeners, logger } = parts;
-  const early = settings.profile === 'production' ? await listeners.listen() : null;
-  for (const part of lifecycles) await withDatabase(settings, logger, () => part.start());
+  const { settings, readiness, listeners, logger, db } = parts;
+  const isProduction = settings.profile === 'production';
+  const early = isProduction || foundSchema === 'behind' ? await listeners.listen() : null;
+  const schema = foundSchema === 'behind' ? await awaitSchema(parts) : foundSchema;
   const isServing = schema === 'current';
-  const keys = isServing && early === null ? await keysOf(parts, directory) : null;
+  // Nothing is started on a schema that is newer than this code, which must not be written to.
+  const lifecycles = isServing ? [...parts.composition.lifecycles] : [];
+  // Nobody but this process changes an embedded database.
+  if (isServing && db.adapter === 'postgres') lifecycles.push(schemaWatch(parts));
+  for (const part of lifecycles) await withDatabase(settings, logger, () => part.start());
+  const keys = isServing && !isProduction ? await keysOf(parts, directory) : null;
   const addresses = early ?? (await listeners.listen());
   const firstStart = keys === null ? null : keepCredentials(directory, keys, addresses, logger);
   readiness.phase = isServing ? 'ready' : 'schema_ahead';
@@ -118,8 +124,8 @@ async function begin(
     isServing,
     addresses,
     firstStart,
-    autoAnswer: () => composition.describeAuto(),
-    stop: (reason) => (stopping ??= drain(parts, reason)),
+    autoAnswer: () => parts.composition.describeAuto(),
+    stop: (reason) => (stopping ??= drain(parts, lifecycles, reason)),
   };
 }
 
@@ -145,7 +151,8 @@ function keysOf({ settings, composition }: Parts, directory: DataDirectory): Pro
 }
 
 async function drain(
-  { settings, lock, telemetry, readiness, composition, lifecycles, listeners, logger }: Parts,
+  { settings, lock, telemetry, readiness, composition, listeners, logger }: Parts,
+  lifecycles: readonly Lifecycle[],
   reason: string,
 ): Promise<void> {
   logger.info({ reason }, 'draining');
