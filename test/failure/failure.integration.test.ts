@@ -1,0 +1,244 @@
+/**
+ * Promise 4 under load: any process and any server may go at any moment; what was acknowledged is there afterwards, once,
+ * and traffic goes on.
+ *
+ *   npm run test:failure                          60 s for each scenario
+ *   STOA_FAILURE_SECONDS=6 npm run test:services  the short version, which CI runs
+ *
+ * Two gateways behind a TCP balancer and two control processes, on a PostgreSQL, a NATS and a Redis of the test's own;
+ * 200 requests a second, every third a stream. Each scenario prints its seed, its counts and the longest time without a
+ * completed answer. STOA_TEST_SEED repeats the moments of a run.
+ */
+import assert from 'node:assert/strict';
+import { execFileSync, spawnSync } from 'node:child_process';
+import { mkdtempSync, rmSync, statfsSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import { after, before, describe, test } from 'node:test';
+import pg from 'pg';
+import {
+  createMisbehavingUpstream,
+  type MisbehavingUpstream,
+} from '../../server/src/testing/misbehaving-upstream.ts';
+import { usesPostgres } from '../journeys/stoa-process.ts';
+import { checkRecords } from './check.ts';
+import { type ClientView, startLoad } from './load.ts';
+import { type Platform, startPlatform } from './platform.ts';
+import { missingPrograms, ownNats, ownPostgres, ownRedis, type OwnServer } from './servers.ts';
+
+const seconds = Number(process.env['STOA_FAILURE_SECONDS'] ?? 6);
+const perSecond = Number(process.env['STOA_FAILURE_RATE'] ?? 200);
+const seed = Number(process.env['STOA_TEST_SEED'] ?? Math.floor(Math.random() * 2 ** 31));
+const missing = missingPrograms();
+const skip = !usesPostgres
+  ? 'it needs real servers: npm run test:services or npm run test:failure'
+  : missing.length > 0
+    ? `these programs are not installed: ${missing.join(', ')}`
+    : false;
+/** What a client's connection may still meet after a gateway died: a socket that its own side has not seen closed. */
+const racingMs = 300;
+/** Longer than any lease. */
+const pausedMs = Math.max(8_000, Math.min(20_000, seconds * 300));
+
+interface Servers {
+  readonly database: Awaited<ReturnType<typeof ownPostgres>>;
+  readonly nats: OwnServer;
+  readonly redis: OwnServer;
+}
+
+let upstream: MisbehavingUpstream;
+let servers: Servers;
+let platform: Platform;
+/** A small file system for the journal of the first gateway; null where none can be mounted. */
+let smallDisk: string | null = null;
+
+function mountSmallDisk(): string | null {
+  const folder = mkdtempSync(path.join(tmpdir(), 'stoa-failure-disk-'));
+  if (spawnSync('mount', ['-t', 'tmpfs', '-o', 'size=8m', 'tmpfs', folder]).status === 0) return folder;
+  rmSync(folder, { recursive: true, force: true });
+  return null;
+}
+
+/** How long after the start of the load the blow falls: between a fifth and two fifths of it. */
+function momentMs(): number {
+  return seconds * (200 + (seed % 200));
+}
+
+function pause(ms: number): Promise<void> {
+  return new Promise((resume) => setTimeout(resume, ms));
+}
+
+/** Load from start to end with one blow in it; then everything is ready again and the records are checked. */
+async function underLoad(
+  name: string,
+  blow: () => Promise<void>,
+): Promise<{ view: ClientView; blowMs: number }> {
+  await platform.ready();
+  const load = startLoad({
+    url: platform.url,
+    keys: [platform.credentials.demo.apiKey],
+    perSecond,
+    models: ['slow:20', 'ok:5'],
+    timeoutMs: 60_000,
+  });
+  const startedMs = performance.now();
+  await pause(momentMs());
+  const blowMs = performance.now();
+  await blow();
+  await pause(Math.max(1_000, seconds * 1_000 - (performance.now() - startedMs)));
+  const view = await load.stop();
+  await platform.ready();
+  const { records } = await checkRecords(servers.database.url, view);
+  const refused = [...view.refused].map(([what, count]) => `${count} x ${what}`).join(', ') || 'none';
+  process.stdout.write(
+    `${name}: seed ${seed}, ${view.sent} sent, ${view.completed.size} completed, ${view.lost.length} lost, refused: ` +
+      `${refused}, longest time without an answer ${view.longestGapMs.toFixed(0)} ms, ${records} records in all\n`,
+  );
+  return { view, blowMs };
+}
+
+function assertNothingLost({ refused, lost }: ClientView): void {
+  assert.deepEqual([...refused], []);
+  assert.deepEqual(lost, []);
+}
+
+function first<Item>(items: readonly Item[]): Item {
+  const [item] = items;
+  if (item === undefined) throw new Error('there is none');
+  return item;
+}
+
+function signal(pid: number | null, name: NodeJS.Signals): void {
+  assert.ok(pid);
+  process.kill(pid, name);
+}
+
+describe('under load', { skip }, () => {
+  before(async () => {
+    upstream = await createMisbehavingUpstream({ listed: ['slow:20', 'ok:5'] });
+    servers = { database: await ownPostgres(), nats: await ownNats(), redis: await ownRedis() };
+    smallDisk = mountSmallDisk();
+    platform = await startPlatform(
+      {
+        STOA_DATABASE_URL: servers.database.url,
+        STOA_NATS_URL: `nats://127.0.0.1:${servers.nats.port}`,
+        STOA_REDIS_URL: `redis://127.0.0.1:${servers.redis.port}`,
+        STOA_OPENAI_BASE_URL: upstream.url,
+        STOA_CLUSTER_SECRET: 'a-secret-of-the-failure-tests-0123456789abcdef',
+        STOA_LOG_LEVEL: 'warn',
+        STOA_DRAIN_DELAY_MS: '1000',
+      },
+      smallDisk === null ? {} : { STOA_JOURNAL_DIR: path.join(smallDisk, 'journal') },
+    );
+  });
+
+  after(async () => {
+    await platform?.dispose();
+    await Promise.all([servers?.database.dispose(), servers?.nats.dispose(), servers?.redis.dispose()]);
+    await upstream?.close();
+    if (smallDisk === null) return;
+    execFileSync('umount', [smallDisk]);
+    rmSync(smallDisk, { recursive: true, force: true });
+  });
+
+  test('SIGTERM of one of two gateways loses no request', async () => {
+    const { view } = await underLoad('SIGTERM of a gateway', async () => {
+      signal(first(platform.gateways).pid, 'SIGTERM');
+    });
+    assertNothingLost(view);
+  });
+
+  test('kill -9 of a gateway loses only the requests in flight on it', async () => {
+    const { view, blowMs } = await underLoad('kill -9 of a gateway', async () => {
+      signal(first(platform.gateways).pid, 'SIGKILL');
+    });
+    assert.deepEqual([...view.refused], []);
+    for (const { startedMs, endedMs, cause } of view.lost) {
+      const wasInFlight = startedMs <= blowMs + racingMs && endedMs >= blowMs;
+      assert.ok(wasInFlight, `lost ${(startedMs - blowMs).toFixed(0)} ms after the death: ${cause}`);
+    }
+  });
+
+  test('kill -9 of a control process loses no request', async () => {
+    const { view } = await underLoad('kill -9 of a control process', async () => {
+      signal(first(platform.controls).pid, 'SIGKILL');
+    });
+    assertNothingLost(view);
+  });
+
+  test('a gateway that is stopped for longer than every lease goes on where it was', async () => {
+    const { view } = await underLoad('SIGSTOP of a gateway', async () => {
+      const { pid } = first(platform.gateways);
+      signal(pid, 'SIGSTOP');
+      await pause(pausedMs);
+      signal(pid, 'SIGCONT');
+    });
+    assertNothingLost(view);
+  });
+
+  test('a control process that is stopped for longer than every lease harms nothing', async () => {
+    const { view } = await underLoad('SIGSTOP of a control process', async () => {
+      const { pid } = first(platform.controls);
+      signal(pid, 'SIGSTOP');
+      await pause(pausedMs);
+      signal(pid, 'SIGCONT');
+    });
+    assertNothingLost(view);
+  });
+
+  test('NATS may be restarted', async () => {
+    const { view } = await underLoad('restart of NATS', async () => {
+      await servers.nats.stop('at once');
+      await pause(1_000);
+      await servers.nats.start();
+    });
+    assertNothingLost(view);
+  });
+
+  test('Redis may be restarted and emptied', async () => {
+    const { view } = await underLoad('restart of Redis, emptied', async () => {
+      await servers.redis.stop('at once');
+      servers.redis.empty();
+      await pause(1_000);
+      await servers.redis.start();
+    });
+    assertNothingLost(view);
+  });
+
+  test('the connections to PostgreSQL may be cut', async () => {
+    const { view } = await underLoad('connections to PostgreSQL cut', async () => {
+      const client = new pg.Client({ connectionString: servers.database.url });
+      await client.connect();
+      await client.query(
+        `select pg_terminate_backend(pid) from pg_stat_activity where usename like 'stoa%' and pid <> pg_backend_pid()`,
+      );
+      await client.end();
+    });
+    assertNothingLost(view);
+  });
+
+  test('PostgreSQL may die and be started again', async () => {
+    const { view } = await underLoad('restart of PostgreSQL', async () => {
+      await servers.database.stop('at once');
+      await pause(1_000);
+      await servers.database.start();
+    });
+    assertNothingLost(view);
+  });
+
+  test('the disk of a journal may be full', async (t) => {
+    const disk = smallDisk;
+    if (disk === null) {
+      t.skip('no small file system can be mounted here');
+      return;
+    }
+    const { view } = await underLoad('disk of a journal full', async () => {
+      const { bavail, bsize } = statfsSync(disk);
+      const filler = path.join(disk, 'filler');
+      writeFileSync(filler, Buffer.alloc(bavail * bsize));
+      await pause(Math.max(2_000, seconds * 300));
+      rmSync(filler);
+    });
+    assertNothingLost(view);
+  });
+});

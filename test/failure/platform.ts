@@ -1,0 +1,132 @@
+/**
+ * The platform under test: two gateways behind the TCP balancer and two control processes on servers of the test's own,
+ * supervised like `npm run cluster` does it.
+ */
+import { copyFileSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import { z } from 'zod';
+import { type Backend, type Balancer, startBalancer } from '../../scripts/cluster/balancer.ts';
+import { Member } from '../../scripts/cluster/member.ts';
+import { freePort } from './servers.ts';
+
+const credentialsShape = z.object({
+  adminUrl: z.string(),
+  operatorKey: z.string(),
+  demo: z.object({ tenantId: z.string(), apiKey: z.string() }),
+});
+type Credentials = z.infer<typeof credentialsShape>;
+
+export interface Platform {
+  readonly url: string;
+  readonly credentials: Credentials;
+  readonly members: readonly Member[];
+  readonly gateways: readonly Member[];
+  readonly controls: readonly Member[];
+  /** Waits until all of them are ready, or degraded where that may be. */
+  ready(allowed?: readonly Member['state'][]): Promise<void>;
+  dispose(): Promise<void>;
+}
+
+const lookEveryMs = 100;
+const readyWithinMs = 90_000;
+
+/** @param firstGateway what the first gateway gets beyond the environment of all */
+export async function startPlatform(
+  environment: Readonly<Record<string, string>>,
+  firstGateway: Readonly<Record<string, string>> = {},
+): Promise<Platform> {
+  const folder = mkdtempSync(path.join(tmpdir(), 'stoa-failure-platform-'));
+  const make = async (
+    name: string,
+    role: string,
+    own: Readonly<Record<string, string>> = {},
+  ): Promise<Member> => {
+    const [port, adminPort] = [await freePort(), await freePort()];
+    const settings = { name, roles: [role], port, adminPort, folder: path.join(folder, name) };
+    return new Member({ ...settings, environment: { ...environment, ...own } });
+  };
+  const controls = [await make('control-1', 'control'), await make('control-2', 'control')];
+  const gateways = [await make('gateway-1', 'gateway', firstGateway), await make('gateway-2', 'gateway')];
+  const members = [...controls, ...gateways];
+  const backends: Backend[] = gateways.map(({ settings }) => ({
+    name: settings.name,
+    port: settings.port,
+    isReady: false,
+    connections: 0,
+  }));
+  const watching = setInterval(() => {
+    for (const member of members) member.look().catch(() => undefined);
+    for (const [index, backend] of backends.entries()) backend.isReady = isUp(gateways[index]);
+  }, lookEveryMs);
+  let balancer: Balancer | null = null;
+  const dispose = async (): Promise<void> => {
+    clearInterval(watching);
+    await balancer?.stop(0);
+    await Promise.all(members.map((member) => member.stop()));
+    rmSync(folder, { recursive: true, force: true });
+  };
+  try {
+    const credentials = await startInOrder(members);
+    balancer = await startBalancer(0, backends);
+    return {
+      url: `http://127.0.0.1:${balancer.port}`,
+      credentials,
+      members,
+      gateways,
+      controls,
+      ready: async (allowed = ['ready']) => {
+        for (const member of members) await untilState(member, allowed);
+        await until('a backend', () => backends.every(({ isReady }) => isReady));
+      },
+      dispose,
+    };
+  } catch (error) {
+    await dispose();
+    throw error;
+  }
+}
+
+async function startInOrder(members: readonly Member[]): Promise<Credentials> {
+  const [first, ...others] = members;
+  if (first === undefined) throw new Error('no member');
+  first.start();
+  await untilState(first, ['ready', 'degraded']);
+  for (const member of others) {
+    mkdirSync(member.dataDirectory, { recursive: true, mode: 0o700 });
+    for (const file of ['credentials.json', 'database-urls.json', 'master.key']) {
+      const source = path.join(first.dataDirectory, file);
+      if (existsSync(source)) copyFileSync(source, path.join(member.dataDirectory, file));
+    }
+    member.start();
+  }
+  for (const member of others) await untilState(member, ['ready', 'degraded']);
+  return credentialsShape.parse(
+    JSON.parse(readFileSync(path.join(first.dataDirectory, 'credentials.json'), 'utf8')),
+  );
+}
+
+function isUp(member: Member | undefined): boolean {
+  return member?.state === 'ready' || member?.state === 'degraded';
+}
+
+async function untilState(member: Member, allowed: readonly Member['state'][]): Promise<void> {
+  try {
+    await until(`${member.settings.name} being ${allowed.join(' or ')}`, () =>
+      allowed.includes(member.state),
+    );
+  } catch (error) {
+    const log = existsSync(member.logFile) ? readFileSync(member.logFile, 'utf8').slice(-4_000) : '';
+    throw new Error(`${String(error)}; it is ${member.state} ${member.degraded.join(', ')}\n${log}`, {
+      cause: error,
+    });
+  }
+}
+
+export async function until(what: string, holds: () => boolean | Promise<boolean>): Promise<void> {
+  const end = performance.now() + readyWithinMs;
+  while (!(await holds())) {
+    if (performance.now() > end) throw new Error(`within ${readyWithinMs} ms there was no ${what}`);
+    await new Promise((resume) => setTimeout(resume, lookEveryMs));
+  }
+}
