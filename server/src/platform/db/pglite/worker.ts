@@ -7,10 +7,11 @@
  */
 
 import { type MessagePort, parentPort } from 'node:worker_threads';
-import { PGlite } from '@electric-sql/pglite';
+import { PGlite, parse } from '@electric-sql/pglite';
 import type { SqlErrorFields } from '../sql-error.ts';
 import { pgliteParsers } from '../value-parsers.ts';
 import type { WorkerAnswer, WorkerReply, WorkerRequest, WorkerSettings } from './protocol.ts';
+import { statementMessage } from './statement-message.ts';
 
 /** What `stoa db setup` does on a server, for the one database of PGlite. Roles without login: `set role` suffices. */
 const bootstrap = `
@@ -52,6 +53,25 @@ function fieldsOf(error: Error): SqlErrorFields {
   };
 }
 
+/** Characters of parameters from which on a statement is put into bytes here; below it PGlite's own way costs less. */
+const largeParameters = 16_384;
+
+function isLarge(parameters: readonly (string | null)[]): boolean {
+  return parameters.reduce((sum, text) => sum + (text?.length ?? 0), 0) >= largeParameters;
+}
+
+/** As `query` does, but for how the parameters become bytes. */
+async function queryLarge(
+  database: PGlite,
+  sql: string,
+  parameters: readonly (string | null)[],
+): Promise<WorkerAnswer> {
+  const message = statementMessage(sql, parameters);
+  const { messages } = await database.runExclusive(() => database.execProtocol(message));
+  const [result] = parse.parseResults(messages, {}, { parsers: pgliteParsers });
+  return { rows: result?.rows ?? [], affectedRows: result?.affectedRows ?? null, dump: null };
+}
+
 const nothing: WorkerAnswer = { rows: [], affectedRows: null, dump: null };
 
 async function execute(
@@ -63,6 +83,7 @@ async function execute(
       await database.exec(request.sql);
       return nothing;
     case 'query': {
+      if (isLarge(request.parameters)) return queryLarge(database, request.sql, request.parameters);
       const result = await database.query(request.sql, [...request.parameters], {
         parsers: pgliteParsers,
         serializers: textSerializers,
