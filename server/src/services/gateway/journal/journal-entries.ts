@@ -1,5 +1,6 @@
 import type { RequestCompletedV1 } from '@stoa/contracts';
 import type { AppError, RequestId, RosterPlace } from '#kernel';
+import { settledRow } from '../settlement/settled-row.ts';
 import type { Segment } from './journal-segments.ts';
 import type { OpenedEntry, OpenedRequest, Written } from '../types.ts';
 
@@ -8,6 +9,8 @@ export interface PendingRecord {
   readonly requestId: string;
   /** The record as JSON, encoded once. */
   readonly json: string;
+  /** Its columns as settled-row.ts writes them; where it has none, the database takes them from the JSON, at more cost. */
+  readonly row?: string | null;
 }
 
 /** What waits for the next write. */
@@ -51,6 +54,7 @@ export class Waiting extends Entry implements PendingRecord {
   readonly requestId: string;
   readonly tenantId: string;
   readonly json: string;
+  readonly row: string | null;
   /** Null where it was refused before it was opened, and once it is written. */
   opened: Opened | null;
   /** Where its line ends in the segment. */
@@ -65,6 +69,7 @@ export class Waiting extends Entry implements PendingRecord {
     this.requestId = record.request_id;
     this.tenantId = record.tenant_id;
     this.json = JSON.stringify(record);
+    this.row = settledRow(record);
     this.opened = opened;
   }
 }

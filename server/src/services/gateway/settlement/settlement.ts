@@ -9,17 +9,18 @@
  * - the database refuses what a record holds (SQLSTATE classes 22 and 23): the batch is halved until the record is
  *   found. It goes to the rejected file beside the journal, with an error in the log, and holds nobody else up.
  *
- * Repeats are harmless: the statement is idempotent on (tenant, request). So a batch whose commit was lost on its way
- * back is simply sent again.
+ * Repeats are harmless: writing is idempotent on (tenant, request). So a batch whose commit was lost on its way back is
+ * simply sent again. Nearly every batch is all new, and goes by a statement that trusts in that and fails as a whole,
+ * by the primary key, where it is not so; then the batch goes by the one that leaves out what is there.
  */
 import { setTimeout as delay } from 'node:timers/promises';
-import { type Database, SqlError } from '#db';
+import { type Database, SqlError, type SystemHandle } from '#db';
 import { AppError, type Clock, type Logger, uuidTimeMs } from '#kernel';
 import type { MetricRegistry } from '#telemetry';
 import { batchRecords, type JournalStore, type PendingRecord } from '../journal/journal.ts';
 import { settlementMetrics } from '../journal/journal-metrics.ts';
 import type { PartitionKeeper } from './retention.ts';
-import { insertRecords } from './settlement.sql.ts';
+import { insertNewRecords, insertRecords } from './settlement.sql.ts';
 
 export interface SettlementDeps {
   readonly db: Database;
@@ -65,6 +66,47 @@ function isDataFault(error: unknown): boolean {
 
 function isMissingPartition(error: unknown): boolean {
   return error instanceof SqlError && error.sqlState === '23514' && error.constraint === null;
+}
+
+function isRepeat(error: unknown): boolean {
+  return error instanceof SqlError && error.sqlState === '23505';
+}
+
+/**
+ * One batch in one transaction: the short way for all that have their row, which nearly always is all of them, and the
+ * long way for the rest. Where one of them is in the database already, the short way fails, and all go the long way.
+ * Answers how many were new.
+ */
+export async function writeRecords(
+  db: Database,
+  records: readonly PendingRecord[],
+  deadlineMs: number,
+): Promise<number> {
+  const [rows, jsons, rest]: [string[], string[], string[]] = [[], [], []];
+  for (const { row, json } of records) {
+    if (typeof row === 'string') {
+      rows.push(row);
+      jsons.push(json);
+    } else rest.push(json);
+  }
+  const writeRest = async (tx: SystemHandle, all: readonly string[]): Promise<number> =>
+    all.length === 0 ? 0 : insertRecords(tx, `[${all.join(',')}]`);
+  if (rows.length > 0) {
+    try {
+      return await db.withSystem(
+        'settlement',
+        async (tx) => {
+          await insertNewRecords(tx, rows, jsons);
+          return rows.length + (await writeRest(tx, rest));
+        },
+        { deadlineMs },
+      );
+    } catch (error) {
+      if (!isRepeat(error)) throw error;
+    }
+  }
+  const all = records.map((record) => record.json);
+  return db.withSystem('settlement', async (tx) => writeRest(tx, all), { deadlineMs });
 }
 
 class BatchSettlement implements Settlement {
@@ -224,10 +266,8 @@ class BatchSettlement implements Settlement {
   }
 
   async #insertOnce(records: readonly PendingRecord[]): Promise<number> {
-    const json = `[${records.map((record) => record.json).join(',')}]`;
-    const inserted = await this.#deps.db.withSystem('settlement', async (tx) => insertRecords(tx, json), {
-      deadlineMs: this.#deadlineMs,
-    });
+    const { db } = this.#deps;
+    const inserted = await writeRecords(db, records, this.#deadlineMs);
     this.#metrics.settled.add(inserted);
     return inserted;
   }
