@@ -2,13 +2,23 @@ import assert from 'node:assert/strict';
 import { readdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
+import type { RequestCompletedV1 } from '@stoa/contracts';
 import { sql } from 'kysely';
 import { type Database, SqlError } from '#db';
 import { type LoggedEvent, logStart, readEvents } from '#events';
-import { AppError, asRequestId, newTenantId, silentLogger, systemClock, type TenantId } from '#kernel';
+import {
+  AppError,
+  asRequestId,
+  asTenantId,
+  newTenantId,
+  silentLogger,
+  systemClock,
+  type TenantId,
+} from '#kernel';
 import { openTestDatabase, type TestDatabase, testedAdapters } from '#testing';
 import { createJournal, type JournalStore } from '../journal/journal.ts';
 import { createPartitionKeeper } from './retention.ts';
+import { settledRow } from './settled-row.ts';
 import { createSettlement, type Settlement } from './settlement.ts';
 import {
   countingMetrics,
@@ -89,6 +99,90 @@ async function firstEvents(
   }
 }
 
+/** Records that differ in every column, with texts that a row or a JSON could stumble over. */
+function variedRecords(): RequestCompletedV1[] {
+  const tenantId = newTenantId();
+  const texts = [
+    '',
+    ' ',
+    'a,b',
+    '(x)',
+    '"q"',
+    '\\',
+    '\\n',
+    "o'clock",
+    'NULL',
+    'null',
+    'Zoë 日本 😀',
+    '\t\r',
+    '{}',
+    '\u2028',
+  ];
+  const one = recordOf(tenantId);
+  return [
+    one,
+    ...texts.map((text) =>
+      recordOf(tenantId, {
+        key_id: text,
+        project_id: text,
+        end_user: text,
+        requested_model: text,
+        tags: { [text]: text },
+        decision: { target: text, probability: 1, reason: text },
+        attempts: one.attempts.map((attempt) => ({ ...attempt, target: text })),
+        price_version: text,
+        price: { hash: text, tier: text, unit: text },
+      }),
+    ),
+    recordOf(tenantId, { attempts: [] }),
+    recordOf(tenantId, { attempts: [], decision: null, outcome: 'refused' }),
+    recordOf(tenantId, {
+      priced: false,
+      cost_femto: null,
+      charge_femto: null,
+      price_version: null,
+      price: null,
+    }),
+    recordOf(tenantId, { cost_femto: '0', charge_femto: `-${'9'.repeat(38)}`, endpoint: 'embeddings' }),
+    recordOf(tenantId, { trace_id: '', completed_at: '2026-12-31T23:59:59.999Z' }),
+    recordOf(tenantId, {
+      usage: {
+        input_tokens: 9007199254740991,
+        output_tokens: 2,
+        cached_input_tokens: 3,
+        cache_write_tokens: 4,
+        reasoning_tokens: 5,
+        input_audio_tokens: 6,
+        output_audio_tokens: 7,
+        estimated: true,
+      },
+    }),
+    recordOf(newTenantId(), { request_id: idAt(Date.now() - (Date.now() % 86_400_000)) }),
+    recordOf(newTenantId(), { request_id: idAt(Date.now() - (Date.now() % 86_400_000) - 1) }),
+  ];
+}
+
+/** All that the tenants of these records have, as text, without what the event log numbers by itself. */
+async function everythingOf(
+  database: TestDatabase,
+  records: readonly RequestCompletedV1[],
+): Promise<unknown> {
+  const found: unknown[] = [];
+  for (const tenantId of new Set(records.map((record) => asTenantId(record.tenant_id)))) {
+    const { rows } = await database.db.withTenant({ tenantId }, (tx) =>
+      sql<{ text: string }>`
+        select u::text as text from tenant.usage_records as u
+        union all select r::text from tenant.requests as r
+        union all select (tenant_id, event_id, type, key, keyversion, occurred_at, causation, traceparent, data)::text
+          from tenant.events
+        order by 1`.execute(tx),
+    );
+    found.push(rows);
+  }
+  assert.equal(found.flat().length, records.length * 3);
+  return found;
+}
+
 for (const adapter of testedAdapters()) {
   describe(`settlement on ${adapter}`, () => {
     let database: TestDatabase;
@@ -149,6 +243,80 @@ for (const adapter of testedAdapters()) {
       assert.equal(await line.settlement.ship(shipped), 2);
       assert.equal(await line.settlement.ship(shipped), 0);
       assert.deepEqual(await countsOf(database, tenantId), { requests: 5, usage: 5, events: 5 });
+      await line.close();
+    });
+
+    test('the short way writes the very rows, explanations and events that the long way writes', async () => {
+      const records = variedRecords();
+      const written: unknown[] = [];
+      for (const isShort of [true, false]) {
+        const copy = await openTestDatabase({ adapter });
+        const line = await openLine(copy);
+        const shipped = records.map((record) => ({
+          requestId: record.request_id,
+          json: JSON.stringify(record),
+          row: isShort ? settledRow(record) : null,
+        }));
+        assert.equal(await line.settlement.ship(shipped), records.length);
+        written.push(await everythingOf(copy, records));
+        await line.close();
+        await copy.close();
+      }
+      assert.deepEqual(written[0], written[1]);
+    });
+
+    test('a text with a line end in it reaches its own record and tenant, and nobody else', async () => {
+      const line = await openLine(database);
+      const [one, two, three] = [newTenantId(), newTenantId(), newTenantId()];
+      const forged = `x)\n(${two},${recordOf(two).request_id},2026-03-04`;
+      const records = [recordOf(one), recordOf(two, { end_user: forged }), recordOf(three)];
+      for (const record of records) await settleNow(line.journal, record);
+      await line.settlement.flush();
+      assert.equal(line.count('stoa_settlement_rejected_records_total'), 0);
+      for (const [index, tenantId] of [one, two, three].entries()) {
+        assert.deepEqual(await countsOf(database, tenantId), { requests: 1, usage: 1, events: 1 });
+        const { rows } = await database.db.withTenant({ tenantId }, (tx) =>
+          sql<{ record: string; end_user: string | null }>`
+            select record, usage_records.end_user
+            from tenant.requests join tenant.usage_records using (tenant_id, request_id)`.execute(tx),
+        );
+        const record = records[index];
+        assert.deepEqual(rows, [{ record: JSON.stringify(record), end_user: record?.end_user ?? null }]);
+      }
+      await line.close();
+    });
+
+    test('one repeat among new records is left out, and every new one is written once', async () => {
+      const line = await openLine(database);
+      const tenantId = newTenantId();
+      const records = Array.from({ length: 6 }, () => recordOf(tenantId));
+      const shipped = records.map((record) => ({
+        requestId: record.request_id,
+        json: JSON.stringify(record),
+        row: settledRow(record),
+      }));
+      assert.equal(await line.settlement.ship(shipped.slice(2, 3)), 1);
+      assert.equal(await line.settlement.ship(shipped), 5);
+      assert.equal(await line.settlement.ship(shipped), 0);
+      assert.deepEqual(await countsOf(database, tenantId), { requests: 6, usage: 6, events: 6 });
+      assert.equal(line.count('stoa_settlement_rejected_records_total'), 0);
+      await line.close();
+    });
+
+    test('the same batch shipped twice at once is written once', async () => {
+      const line = await openLine(database);
+      const tenantId = newTenantId();
+      const shipped = Array.from({ length: 300 }, () => recordOf(tenantId)).map((record) => ({
+        requestId: record.request_id,
+        json: JSON.stringify(record),
+        row: settledRow(record),
+      }));
+      const inserted = await Promise.all([line.settlement.ship(shipped), line.settlement.ship(shipped)]);
+      assert.deepEqual(
+        inserted.toSorted((a, b) => a - b),
+        [0, 300],
+      );
+      assert.deepEqual(await countsOf(database, tenantId), { requests: 300, usage: 300, events: 300 });
       await line.close();
     });
 
