@@ -28,6 +28,8 @@ export interface ListenersDeps {
 export interface Listeners {
   /** Opens both; the addresses have the ports that were really taken. */
   listen(): Promise<{ readonly baseUrl: string; readonly adminUrl: string }>;
+  /** Each answer closes its connection; new ones are still taken. */
+  beginDrain(): void;
   drain(): Promise<void>;
   destroy(): void;
 }
@@ -72,6 +74,10 @@ export function createListeners(deps: ListenersDeps): Listeners {
         baseUrl: settings.publicUrl ?? urlOf(settings.listen.host, publicAddress.port),
         adminUrl: urlOf(settings.adminListen.host, adminAddress.port),
       };
+    },
+    beginDrain() {
+      tenants.beginDrain();
+      operator.beginDrain();
     },
     async drain() {
       await Promise.all([tenants.drain(), operator.drain()]);

@@ -157,6 +157,8 @@ async function drain(
 ): Promise<void> {
   logger.info({ reason }, 'draining');
   readiness.phase = 'draining';
+  // A client whose connection is closed in time never meets one that ends under its next request.
+  listeners.beginDrain();
   await pause(settings.drainDelayMs);
   const closed = listeners.drain();
   await composition.gateway.drain(settings.drainDeadlineMs);

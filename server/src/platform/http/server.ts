@@ -73,6 +73,8 @@ export interface HttpServerSettings {
 export interface HttpServer {
   /** Starts to listen; returns the address bound (port 0 is resolved). */
   listen(address: { host: string; port: number }): Promise<AddressInfo>;
+  /** From now on each answer closes its connection, so that clients move on; new connections are still taken. */
+  beginDrain(): void;
   /** Stops accepting, lets running requests finish, each answer closing its connection. Resolves when all are gone. */
   drain(): Promise<void>;
   /** Cuts what is left. */
@@ -103,6 +105,9 @@ export function createHttpServer(deps: HttpServerDeps, settings: HttpServerSetti
       if (address === null || typeof address === 'string')
         throw new Error('the server is not bound to a TCP port');
       return address;
+    },
+    beginDrain() {
+      state.isDraining = true;
     },
     async drain() {
       state.isDraining = true;

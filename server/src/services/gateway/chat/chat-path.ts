@@ -57,9 +57,14 @@ export function createChatPath(deps: ChatPathDeps): ChatPath {
     routes: modelRoutes(runtime),
     health: { name: 'providers', isHealthy: () => circuits.countByState().open === 0 },
     sweep,
-    drain(deadlineMs) {
+    async drain(deadlineMs) {
+      // Until the deadline, what still comes over open connections is served: a refusal would lose it.
+      const closing = setTimeout(() => {
+        runtime.isDraining = true;
+      }, deadlineMs);
+      await running.drain(deadlineMs);
+      clearTimeout(closing);
       runtime.isDraining = true;
-      return running.drain(deadlineMs);
     },
   };
 }

@@ -573,7 +573,7 @@ test('a slow reader pauses the provider, and one that reads nothing for a minute
   assert.deepEqual([record.outcome, call.isCancelled], ['client_cancelled', true]);
 });
 
-test('a drain lets running requests finish, ends the rest in band, and takes no more', async () => {
+test('a drain lets running requests finish, serves what still comes until its deadline, and then ends the rest in band', async () => {
   const server = await open();
   const streaming = post(server.url, chatPath, streamed);
   (await server.provider.nth(1)).stream(frame('a'));
@@ -581,16 +581,20 @@ test('a drain lets running requests finish, ends the rest in band, and takes no 
   await answer.until('"a"');
   const finishing = post(server.url, chatPath, chat);
   const call = await server.provider.nth(2);
-  const drained = server.chat.drain(50);
-  const refused = await post(server.url, chatPath, chat);
-  assert.deepEqual([refused.status, errorCode(await refused.whole)], [503, 'draining']);
+  const drained = server.chat.drain(500);
   call.answer(completion);
   assert.equal((await finishing).status, 200);
+  const late = post(server.url, chatPath, chat);
+  (await server.provider.nth(3)).answer(completion);
+  assert.equal((await late).status, 200);
   await drained;
+  const refused = await post(server.url, chatPath, chat);
+  assert.deepEqual([refused.status, errorCode(await refused.whole)], [503, 'draining']);
   assert.equal(errorCode(await answer.whole), 'draining');
   assert.deepEqual(
     server.journal.settled.map(({ outcome, error }) => [outcome, error?.code ?? null]),
     [
+      ['completed', null],
       ['completed', null],
       ['failed', 'draining'],
     ],
