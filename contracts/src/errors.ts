@@ -354,6 +354,13 @@ export const errorTable = {
     retry: 'later',
     remedy: 'Wait for the time in Retry-After.',
   },
+  cache_unavailable: {
+    status: 503,
+    type: 'server_error',
+    title: 'The store that the processes share cannot be reached',
+    retry: 'later',
+    remedy: 'Wait for the time in Retry-After.',
+  },
   deadline_exceeded: {
     status: 504,
     type: 'server_error',

@@ -22,6 +22,7 @@ export interface Rule {
 const vendorClients = new Set([
   '@electric-sql',
   '@opentelemetry',
+  '@redis',
   'fastify',
   'kysely',
   'pg',

@@ -82,3 +82,16 @@ export {
   type UpstreamRequest,
   upstreamSecrets,
 } from './misbehaving-upstream.ts';
+export { hasTestRedis, openTestRedis, type TestRedis } from './redis.ts';
+export { openTcpRelay, type RelayMode, type TcpRelay } from './tcp-relay.ts';
+
+export {
+  callsContract,
+  type CallMode,
+  type CallsContract,
+  openService,
+  testCall,
+  testPrincipal,
+} from './calls/calls-contract.ts';
+export { createFixtureService, fixtureApi, type FixtureState } from './calls/fixture-service.ts';
+export { startListener, startReceiver, type TestListener, testSecrets } from './calls/test-listener.ts';

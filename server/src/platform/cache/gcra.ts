@@ -1,0 +1,114 @@
+import type { LimitOutcome, LimitRule } from './types.ts';
+
+/**
+ * The generic cell rate algorithm, in whole numbers.
+ *
+ * A limit of `limit` per period is a debt that time pays off evenly, and a call passes if the debt with its cost does not
+ * exceed the burst. (The usual form keeps the "theoretical arrival time", which is now plus the time to pay off the debt;
+ * in whole microseconds that time can't be written down for most limits: 3 per second is one each 333,333.33 of them.)
+ *
+ * So the debt is counted in a unit in which both are whole: a cost of 1 weighs `weight`, and a microsecond pays off
+ * `drain`, with weight / drain = period / limit in lowest terms. Nothing is ever rounded in the state; times that are
+ * answered are rounded up, and what remains is rounded down.
+ *
+ * Bounds: Lua and JavaScript count in the same doubles, which hold whole numbers to 2^53 and whose quotient, rounded down,
+ * is exact while numerators stay below 2^52. The largest number here is burst x weight, so a rule that exceeds this is
+ * refused. After reduction that is far away: 10^9 tokens a minute weigh 3, 100,000 a day 864,000.
+ *
+ * A clock that goes back pays nothing off for that once, and time counts from there.
+ *
+ * A rule may change under a debt (a plan, an operator). The debt is paid off by the old rule up to now and then taken over
+ * in requests, rounded up and at most the new burst.
+ *
+ * redis/limits.ts holds the same steps in Lua; limits.contract.ts holds both to one exact oracle.
+ */
+export interface GcraScale {
+  readonly weight: number;
+  readonly drain: number;
+  readonly burst: number;
+}
+
+/** What is kept of one key. */
+export interface GcraState {
+  readonly debt: number;
+  /** Microseconds at which the debt was this. */
+  readonly atUs: number;
+  readonly weight: number;
+  readonly drain: number;
+}
+
+export interface GcraStep {
+  readonly outcome: LimitOutcome;
+  /** Null where nothing was taken and what is kept stays as it is. */
+  readonly state: GcraState | null;
+}
+
+const largest = 2 ** 52;
+
+/** The rule in whole numbers; RangeError where they are none, are below 1, or get too large. */
+export function gcraScale({ limit, periodMs, burst }: LimitRule): GcraScale {
+  for (const [name, value] of Object.entries({ limit, periodMs, burst })) {
+    if (!Number.isSafeInteger(value) || value < 1)
+      throw new RangeError(`${name} must be a whole number from 1`);
+  }
+  const periodUs = periodMs * 1000;
+  const divisor = greatestCommonDivisor(periodUs, limit);
+  const [weight, drain] = [periodUs / divisor, limit / divisor];
+  if (periodUs > largest || drain > largest || burst > largest / weight)
+    throw new RangeError('the numbers of this limit are too large together; choose rounder or smaller ones');
+  return { weight, drain, burst };
+}
+
+export function checkedCost(cost: number): number {
+  if (!Number.isSafeInteger(cost) || cost < 0) throw new RangeError('cost must be a whole number from 0');
+  return cost;
+}
+
+/** One call at `nowUs`. Costs about 0.1 us. */
+export function gcraStep(kept: GcraState | null, scale: GcraScale, cost: number, nowUs: number): GcraStep {
+  const { weight, drain, burst } = scale;
+  const capacity = burst * weight;
+  const debt = kept === null ? 0 : debtAt(kept, scale, nowUs);
+  if (cost > burst) return { outcome: outcomeOf(scale, debt, null), state: null };
+  const wanted = debt + cost * weight;
+  if (wanted > capacity)
+    return { outcome: outcomeOf(scale, debt, millisecondsFor(wanted - capacity, drain)), state: null };
+  const state = cost === 0 ? null : { debt: wanted, atUs: nowUs, weight, drain };
+  return { outcome: outcomeOf(scale, wanted, 0), state };
+}
+
+/** Microseconds until nothing is left to pay off, from `atUs`; what is kept means nothing after that. */
+export function gcraLifeUs({ debt, drain }: GcraState): number {
+  return Math.ceil(debt / drain);
+}
+
+function debtAt(kept: GcraState, { weight, drain, burst }: GcraScale, nowUs: number): number {
+  const elapsedUs = Math.max(0, nowUs - kept.atUs);
+  // Compared as times, since the product could leave the bounds.
+  const debt = elapsedUs >= gcraLifeUs(kept) ? 0 : kept.debt - elapsedUs * kept.drain;
+  if (kept.weight === weight && kept.drain === drain) return Math.min(debt, burst * weight);
+  return Math.min(Math.ceil(debt / kept.weight), burst) * weight;
+}
+
+function outcomeOf(
+  { weight, drain, burst }: GcraScale,
+  debt: number,
+  retryAfterMs: number | null,
+): LimitOutcome {
+  return {
+    isAllowed: retryAfterMs === 0,
+    remaining: Math.floor((burst * weight - debt) / weight),
+    retryAfterMs,
+    resetAfterMs: millisecondsFor(debt, drain),
+  };
+}
+
+function millisecondsFor(debt: number, drain: number): number {
+  return Math.ceil(Math.ceil(debt / drain) / 1000);
+}
+
+function greatestCommonDivisor(first: number, second: number): number {
+  let [larger, smaller] = [first, second];
+  while (smaller !== 0) [larger, smaller] = [smaller, larger % smaller];
+  return larger;
+}

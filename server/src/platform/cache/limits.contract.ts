@@ -1,0 +1,195 @@
+/** What every adapter of the limits guarantees, as tests: the same answers as an exact oracle, whatever is asked when. */
+
+import assert from 'node:assert/strict';
+import { randomInt, randomUUID } from 'node:crypto';
+import { after, before, describe, test } from 'node:test';
+import fc from 'fast-check';
+import { asTenantId } from '#kernel';
+import type { LimitOutcome, LimitRule, Limits } from './index.ts';
+
+export interface LimitsSubject {
+  readonly limits: Limits;
+  /** Moves the clock to so many microseconds. */
+  moveTo(us: number): void;
+  close(): Promise<void>;
+}
+
+/** Of the random cases; in the test's name, so that a failure shows it. */
+export const contractSeed = randomInt(1_000_000);
+
+/**
+ * GCRA in its usual form, by the theoretical arrival time, in exact fractions: all times are multiplied by `limit`, which
+ * makes the emission interval (period / limit) whole.
+ */
+class Oracle {
+  readonly #limit: bigint;
+  readonly #interval: bigint;
+  readonly #burst: bigint;
+  #arrival = 0n;
+
+  constructor({ limit, periodMs, burst }: LimitRule) {
+    this.#limit = BigInt(limit);
+    this.#interval = BigInt(periodMs) * 1000n;
+    this.#burst = BigInt(burst);
+  }
+
+  take(nowUs: number, cost: number): LimitOutcome {
+    const now = BigInt(nowUs) * this.#limit;
+    const tolerance = this.#burst * this.#interval;
+    const arrival = this.#arrival > now ? this.#arrival : now;
+    const next = arrival + BigInt(cost) * this.#interval;
+    const excess = next - now - tolerance;
+    const isAllowed = excess <= 0n;
+    this.#arrival = isAllowed ? next : arrival;
+    const ahead = this.#arrival - now;
+    const isPossible = BigInt(cost) <= this.#burst;
+    const retryAfterMs = isAllowed ? 0 : this.#milliseconds(excess);
+    return {
+      isAllowed,
+      remaining: Number((tolerance - ahead) / this.#interval),
+      retryAfterMs: isPossible ? retryAfterMs : null,
+      resetAfterMs: this.#milliseconds(ahead),
+    };
+  }
+
+  #milliseconds(time: bigint): number {
+    const unit = 1000n * this.#limit;
+    return Number((time + unit - 1n) / unit);
+  }
+}
+
+export const ruleArbitrary: fc.Arbitrary<LimitRule> = fc.oneof(
+  fc.record({
+    limit: fc.integer({ min: 1, max: 1000 }),
+    periodMs: fc.constantFrom(1, 7, 1000, 60_000, 86_400_000),
+    burst: fc.integer({ min: 1, max: 1000 }),
+  }),
+  fc.record({
+    limit: fc.constantFrom(1, 3, 100_000, 1_000_000, 1_000_000_000),
+    periodMs: fc.constantFrom(60_000, 3_600_000),
+    burst: fc.constantFrom(1, 10, 10_000),
+  }),
+);
+
+/** Waits and costs that meet the limit's edges: fractions and multiples of its interval, bursts and one more. */
+export function callsArbitrary(rule: LimitRule): fc.Arbitrary<{ waitUs: number; cost: number }[]> {
+  const intervalUs = Math.ceil((rule.periodMs * 1000) / rule.limit);
+  const wait = fc.oneof(
+    fc.constantFrom(0, 1, intervalUs - 1, intervalUs, intervalUs + 1),
+    fc.integer({ min: 0, max: Math.min(intervalUs * rule.burst * 2, 2 ** 45) }),
+  );
+  const cost = fc.oneof(
+    fc.constantFrom(0, 1, 1, 1, rule.burst, rule.burst + 1),
+    fc.integer({ min: 1, max: rule.burst }),
+  );
+  return fc.array(fc.record({ waitUs: wait, cost }), { minLength: 1, maxLength: 25 });
+}
+
+/** About 2026 in microseconds, the size of number that a server's clock gives. */
+export const startUs = 1_790_000_000_000_000;
+const tenantId = asTenantId(randomUUID());
+
+async function take(subject: LimitsSubject, key: string, rule: LimitRule, cost = 1): Promise<LimitOutcome> {
+  return subject.limits.take({ tenantId, key, ...rule, cost });
+}
+
+function describeAnswers(subject: () => LimitsSubject, cases: number): void {
+  test(`every answer is that of exact arithmetic (seed ${contractSeed})`, async () => {
+    const scenario = ruleArbitrary.chain((rule) => fc.tuple(fc.constant(rule), callsArbitrary(rule)));
+    const property = fc.asyncProperty(scenario, async ([rule, calls]) => {
+      const key = randomUUID();
+      const oracle = new Oracle(rule);
+      let nowUs = startUs;
+      for (const { waitUs, cost } of calls) {
+        nowUs += waitUs;
+        subject().moveTo(nowUs);
+        assert.deepEqual(await take(subject(), key, rule, cost), oracle.take(nowUs, cost));
+      }
+    });
+    await fc.assert(property, { seed: contractSeed, numRuns: cases });
+  });
+}
+
+function describeWaits(subject: () => LimitsSubject): void {
+  test('who waits for as long as told is allowed, and not a microsecond of the last millisecond before', async () => {
+    const rule = { limit: 3, periodMs: 1000, burst: 2 };
+    subject().moveTo(startUs);
+    assert.deepEqual(
+      [await take(subject(), 'wait', rule), await take(subject(), 'wait', rule)].map((o) => o.isAllowed),
+      [true, true],
+    );
+    const refused = await take(subject(), 'wait', rule);
+    assert.deepEqual(refused, { isAllowed: false, remaining: 0, retryAfterMs: 334, resetAfterMs: 667 });
+    subject().moveTo(startUs + 333_333);
+    assert.equal((await take(subject(), 'wait', rule)).isAllowed, false);
+    subject().moveTo(startUs + 333_334);
+    assert.equal((await take(subject(), 'wait', rule)).isAllowed, true);
+  });
+
+  test('one tenant, one key and the platform are limited apart', async () => {
+    const rule = { limit: 1, periodMs: 3_600_000, burst: 1 };
+    subject().moveTo(startUs);
+    const owners = [asTenantId(randomUUID()), asTenantId(randomUUID()), 'platform'] as const;
+    const key = randomUUID();
+    for (const owner of owners) {
+      const call = { tenantId: owner, key, ...rule, cost: 1 };
+      assert.equal((await subject().limits.take(call)).isAllowed, true);
+      assert.equal((await subject().limits.take(call)).isAllowed, false);
+      assert.equal((await subject().limits.take({ ...call, key: `${key} 2` })).isAllowed, true);
+    }
+  });
+}
+
+function describeOddities(subject: () => LimitsSubject): void {
+  test('a clock that goes back gives nothing away and blocks nobody for good', async () => {
+    const rule = { limit: 1, periodMs: 1000, burst: 1 };
+    subject().moveTo(startUs);
+    assert.equal((await take(subject(), 'back', rule)).isAllowed, true);
+    subject().moveTo(startUs - 3_600_000_000);
+    assert.deepEqual(await take(subject(), 'back', rule), {
+      isAllowed: false,
+      remaining: 0,
+      retryAfterMs: 1000,
+      resetAfterMs: 1000,
+    });
+  });
+
+  test('a changed rule takes the debt over in requests', async () => {
+    subject().moveTo(startUs);
+    const hour = 3_600_000;
+    assert.equal((await take(subject(), 'plan', { limit: 10, periodMs: hour, burst: 10 }, 7)).remaining, 3);
+    assert.equal((await take(subject(), 'plan', { limit: 100, periodMs: hour, burst: 20 }, 0)).remaining, 13);
+    assert.equal((await take(subject(), 'plan', { limit: 100, periodMs: hour, burst: 5 }, 0)).remaining, 0);
+  });
+
+  test('rules that no whole numbers hold are refused', async () => {
+    const rule = { limit: 1, periodMs: 1000, burst: 1 };
+    for (const wrong of [
+      { limit: 0 },
+      { limit: 1.5 },
+      { periodMs: -1 },
+      { burst: Number.NaN },
+      { limit: 1_000_003, periodMs: 86_400_000, burst: 1_000_003 },
+    ])
+      await assert.rejects(async () => take(subject(), 'wrong', { ...rule, ...wrong }), RangeError);
+    for (const cost of [-1, 0.5, Infinity])
+      await assert.rejects(async () => take(subject(), 'wrong', rule, cost), RangeError);
+  });
+}
+
+export function describeLimitsContract(
+  adapter: string,
+  options: { readonly cases: number },
+  open: () => Promise<LimitsSubject>,
+): void {
+  describe(`limits, ${adapter}`, () => {
+    let opened: LimitsSubject;
+    before(async () => {
+      opened = await open();
+    });
+    after(() => opened.close());
+    describeAnswers(() => opened, options.cases);
+    describeWaits(() => opened);
+    describeOddities(() => opened);
+  });
+}
