@@ -1,16 +1,19 @@
+import type { Readable } from 'node:stream';
+
 /**
  * The port to the world outside: every call that Stoa makes over HTTP goes through it. Callbacks rather than promises
  * and streams, since on the path of a chat those two cost more than the call's own bookkeeping (design, section 5).
  */
 export interface OutboundRequest {
-  readonly method: 'GET' | 'POST';
+  readonly method: 'GET' | 'HEAD' | 'POST' | 'PUT' | 'PATCH' | 'DELETE' | 'OPTIONS';
   /** Scheme, host and port, as `new URL(...).origin` gives them. */
   readonly origin: string;
   /** Begins with `/`; with its query. */
   readonly path: string;
   /** Names in lower case and values in turn. `accept-encoding: identity` is added; hop-by-hop headers are refused. */
   readonly headers: readonly string[];
-  readonly body: Buffer | null;
+  /** A stream is read as the connection takes it, not before there is one, and is destroyed when the call ends. */
+  readonly body: Buffer | Readable | null;
   /** A longer answer ends as `too_large`. 0 means no bound: only for streams, which deadlines bound. */
   readonly maxBodyBytes: number;
 }
