@@ -99,8 +99,20 @@ export const priceConstraint = z.union([
   z.strictObject({ start_time: z.string(), end_time: z.string() }),
 ]);
 
+/** What is stated about a price for a time to come. */
+export const laterPrice = z.object({
+  rates: priceRates,
+  tiers: z.array(priceTier),
+  hash: z.string(),
+  valid_from: timestamp,
+  version: z.number().int().min(0),
+  note: z.string().nullable(),
+  created_by: z.string().nullable(),
+});
+export type LaterPrice = z.infer<typeof laterPrice>;
+
 export const price = z.object({
-  id: z.string(),
+  id: z.string().describe('Of what the price is for, so that stating it again changes the same price'),
   object: z.literal('price'),
   source: z.enum(['package', 'override']),
   target: z.string().nullable(),
@@ -117,6 +129,11 @@ export const price = z.object({
   version: z.number().int().min(0).describe('Revision of the price book that brought it; 0 for the package'),
   note: z.string().nullable(),
   created_by: z.string().nullable(),
+  later: z
+    .array(laterPrice)
+    .describe(
+      'In a list: what is stated for later, the soonest first. Taking the override back takes it back, too',
+    ),
   price_version: z.string().describe('Version of the price book that this answer shows'),
 });
 export type Price = z.infer<typeof price>;
@@ -162,7 +179,7 @@ export const listPrices = endpoint({
   listener: 'admin',
   method: 'GET',
   path: '/control/v1/prices',
-  summary: 'List the prices in effect: overrides first, then the price book',
+  summary: 'List the prices in effect or stated for later, each once: overrides first, then the price book',
   access: 'operator',
   query: listQuery.extend({
     model: z.string().max(200).optional().describe('Only prices whose model or target holds this text'),

@@ -13,20 +13,23 @@ import type { PriceChanges } from './changes.ts';
 import type { PriceList } from './price-list.ts';
 import { shownPrices } from './shown-price.ts';
 
-export function priceRoutes(changes: PriceChanges, current: () => PriceList | null): Route[] {
+export function priceRoutes(
+  changes: PriceChanges,
+  current: () => PriceList | null,
+  nowMs: () => number,
+): Route[] {
   return [
     operatorRoute(listPrices, async ({ query }) => {
       const list = current();
-      const all = list === null ? [] : shownPrices(list).filter((price) => isWanted(price, query));
-      const start =
-        query.after === undefined ? 0 : all.findIndex((price) => cursorOf(price) === query.after) + 1;
+      const all = list === null ? [] : shownPrices(list, nowMs()).filter((price) => isWanted(price, query));
+      const start = query.after === undefined ? 0 : all.findIndex(({ id }) => id === query.after) + 1;
       if (query.after !== undefined && start === 0) {
-        throw new AppError('invalid_request', 'after: must be the last_id of a page of this list.', {
+        throw new AppError('invalid_request', 'after: must be the id of a price of this list.', {
           param: 'after',
         });
       }
       const found = all.slice(start, start + query.limit + 1);
-      return { status: 200, body: pageOf(found, query.limit, cursorOf) };
+      return { status: 200, body: pageOf(found, query.limit, ({ id }) => id) };
     }),
     operatorRoute(overridePrice, async ({ body }, principal, context) => {
       const price = await changes.override(by(principal, context), body, context.ifMatch);
@@ -44,11 +47,6 @@ export function priceRoutes(changes: PriceChanges, current: () => PriceList | nu
       return changes.importOverrides(caller, body.entries, options, answer);
     }),
   ];
-}
-
-/** A subject may have one price now and another stated for later: the revision tells them apart. */
-function cursorOf({ id, version }: ShownPrice): string {
-  return `${id}.${version}`;
 }
 
 interface Filter {

@@ -48,7 +48,7 @@ export function createPrices(deps: PricesDeps, settings: PricesSettings = {}): P
   const changes = createPriceChanges({ ...deps, current, onChanged });
   return {
     api: createPricesApi(current, () => deps.clock.now()),
-    routes: priceRoutes(changes, current),
+    routes: priceRoutes(changes, current, () => deps.clock.now()),
     lifecycle: state.lifecycle,
     health: state.health,
     migrations: pricesMigrations,

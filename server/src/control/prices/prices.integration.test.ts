@@ -83,6 +83,13 @@ async function call(
   return { status: reply.status, body: reply.body };
 }
 
+const pageShape = z.object({
+  data: z.array(price),
+  has_more: z.boolean(),
+  first_id: z.string().nullable(),
+  last_id: z.string().nullable(),
+});
+
 function refuses(code: string): (error: unknown) => boolean {
   return (error) => error instanceof AppError && error.code === code;
 }
@@ -333,23 +340,26 @@ for (const adapter of testedAdapters()) {
   test(named('the list pages through everything once, and finds by model, provider and source'), async () => {
     const prices = await startProcess();
     await call(prices.routes, 'prices.override', { body: { target: 'zeta', rates: { input: '1' } } });
-    const pageShape = z.object({
-      data: z.array(price),
-      has_more: z.boolean(),
-      last_id: z.string().nullable(),
-    });
     const list = async (query: Record<string, unknown>) =>
       pageShape.parse((await call(prices.routes, 'prices.list', { query })).body);
-    const seen: string[] = [];
-    let after: string | undefined;
-    do {
-      const page = await list({ limit: 100, provider: 'openai', ...(after === undefined ? {} : { after }) });
-      seen.push(...page.data.map((one) => `${one.id}.${one.version}`));
-      assert.ok(page.data.every((one) => one.provider === 'openai'));
-      after = page.has_more ? (page.last_id ?? undefined) : undefined;
-    } while (after !== undefined);
-    assert.equal(new Set(seen).size, seen.length);
-    assert.ok(seen.length > 50);
+    const everyId = async (query: Record<string, unknown>): Promise<string[]> => {
+      const seen: string[] = [];
+      let after: string | undefined;
+      do {
+        const page = await list({ limit: 100, ...query, ...(after === undefined ? {} : { after }) });
+        assert.deepEqual([page.first_id, page.last_id], [page.data[0]?.id, page.data.at(-1)?.id]);
+        seen.push(...page.data.map((one) => one.id));
+        after = page.has_more ? (page.last_id ?? undefined) : undefined;
+      } while (after !== undefined);
+      assert.equal(new Set(seen).size, seen.length);
+      return seen;
+    };
+    const [whole, ofOne] = [await everyId({}), await everyId({ provider: 'openai' })];
+    assert.ok(ofOne.length > 50 && whole.length > ofOne.length);
+    assert.deepEqual(await everyId({ limit: 7, provider: 'openai' }), ofOne);
+    assert.ok(
+      (await list({ limit: 100, provider: 'openai' })).data.every((one) => one.provider === 'openai'),
+    );
     const stated = await list({ source: 'override', model: 'ZETA' });
     assert.deepEqual(
       stated.data.map((one) => one.target),
@@ -358,6 +368,37 @@ for (const adapter of testedAdapters()) {
     const everything = await list({ limit: 1 });
     assert.equal(everything.data[0]?.source, 'override');
     await assert.rejects(list({ after: 'price_none' }), refuses('invalid_request'));
+  });
+
+  test(named('a price is listed once, as it is now, with what is stated for later'), async () => {
+    const prices = await startProcess();
+    const state = (input: string, inMs?: number) => {
+      const later = inMs === undefined ? {} : { valid_from: new Date(clock.now() + inMs).toISOString() };
+      const body = { target: 'planned', rates: { input }, ...later };
+      return call(prices.routes, 'prices.override', { body });
+    };
+    const listed = async () => {
+      const query = { source: 'override', model: 'planned', limit: 1 };
+      const page = pageShape.parse((await call(prices.routes, 'prices.list', { query })).body);
+      assert.equal(page.has_more, false);
+      const told = page.data.map(({ id, rates, later }) => ({
+        id,
+        inputs: [rates, ...later.map((one) => one.rates)].map(({ input }) => input),
+      }));
+      return told[0] ?? null;
+    };
+    await state('4', 60_000);
+    const first = await listed();
+    assert.deepEqual(first?.inputs, ['4']);
+    await state('1');
+    await state('3', 120_000);
+    await state('2', 60_000);
+    await state('3', 120_000);
+    assert.deepEqual(await listed(), { id: first.id, inputs: ['1', '2', '3'] });
+    clock.advance(60_000);
+    assert.deepEqual(await listed(), { id: first.id, inputs: ['2', '3'] });
+    await call(prices.routes, 'prices.remove_override', { params: { id: first.id } });
+    assert.equal(await listed(), null);
   });
 }
 

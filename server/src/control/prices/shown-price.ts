@@ -1,14 +1,43 @@
-import type { Price as ShownPrice, PriceRates, PriceTier } from '@stoa/contracts';
+import type { LaterPrice, Price as ShownPrice, PriceRates, PriceTier } from '@stoa/contracts';
 import { femtoToDecimal } from '#kernel';
+import { canonicalText, type PriceConstraint } from './book-document.ts';
 import { priceIdOf, type ReadyOverride } from './overrides.ts';
 import type { Price, PriceEntry } from './price-entry.ts';
 import type { PriceList } from './price-list.ts';
 import { type Rates, tokenKinds, tokensPerPrice } from './rates.ts';
 
-/** Every price of a list as the operator sees it: what is stated, newest first, then the book in its order. */
-export function shownPrices(list: PriceList): ShownPrice[] {
-  const stated = list.overrides.flatMap((override) => shownOverride(override, list.version) ?? []);
+/**
+ * Every price of a list as the operator sees it, each once and under an id of its own: what is stated, newest first, then
+ * the book in its order.
+ */
+export function shownPrices(list: PriceList, nowMs: number): ShownPrice[] {
+  const bySubject = Map.groupBy(list.overrides, ({ id }) => id);
+  const stated = [...bySubject.values()].flatMap((all) => shownSubject(all, list.version, nowMs) ?? []);
   return [...stated, ...list.book.entries.flatMap((entry) => shownEntry(entry, list.version))];
+}
+
+/**
+ * A subject's price as it is now, or else as it is stated for the soonest time; null where there is neither.
+ * @param stated all statements about one subject, newest first: what is older than the one in effect counts no more
+ */
+function shownSubject(
+  stated: readonly ReadyOverride[],
+  priceVersion: string,
+  nowMs: number,
+): ShownPrice | null {
+  const inEffect = stated.find(({ validFromMs }) => validFromMs <= nowMs);
+  const newer = inEffect === undefined ? stated : stated.slice(0, stated.indexOf(inEffect));
+  const inOrder = [
+    ...(inEffect === undefined ? [] : [inEffect]),
+    ...newer.toSorted((left, right) => left.validFromMs - right.validFromMs),
+  ];
+  const [shown, ...later] = inOrder.flatMap((override) => shownOverride(override, priceVersion) ?? []);
+  return shown === undefined ? null : { ...shown, later: later.flatMap(laterPriceOf) };
+}
+
+function laterPriceOf(stated: ShownPrice): LaterPrice[] {
+  const { rates, tiers, hash, valid_from: validFrom, version, note, created_by } = stated;
+  return validFrom === null ? [] : [{ rates, tiers, hash, valid_from: validFrom, version, note, created_by }];
 }
 
 /** A stated price; null where the statement takes one back. */
@@ -27,6 +56,7 @@ export function shownOverride(override: ReadyOverride, priceVersion: string): Sh
     version: override.revision,
     note: override.note,
     created_by: override.createdBy,
+    later: [],
     price_version: priceVersion,
   };
 }
@@ -34,8 +64,10 @@ export function shownOverride(override: ReadyOverride, priceVersion: string): Sh
 /** One for each of the entry's constraints. */
 export function shownEntry(entry: PriceEntry, priceVersion: string): ShownPrice[] {
   const { provider, model } = entry;
+  const nameOf = (constraint: PriceConstraint | null, { hash }: Price): string =>
+    `${model} ${hash}${constraint === null ? '' : ` ${canonicalText(constraint)}`}`;
   return entry.conditional.map(({ constraint, price }) => ({
-    id: priceIdOf({ target: null, provider, model: `${model} ${price.hash}` }, 'package'),
+    id: priceIdOf({ target: null, provider, model: nameOf(constraint, price) }, 'package'),
     object: 'price',
     source: 'package',
     target: null,
@@ -47,6 +79,7 @@ export function shownEntry(entry: PriceEntry, priceVersion: string): ShownPrice[
     version: 0,
     note: null,
     created_by: null,
+    later: [],
     price_version: priceVersion,
   }));
 }
