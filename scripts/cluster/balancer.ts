@@ -66,7 +66,8 @@ function tryNext(client: Socket, backends: readonly Backend[]): void {
     backend.connections += 1;
     upstream.once('close', () => {
       backend.connections -= 1;
-      client.destroy();
+      // What the backend sent last may still be on its way to the client.
+      client.end();
     });
     client.once('close', () => upstream.destroy());
     client.pipe(upstream);

@@ -100,7 +100,7 @@ export class Member {
     const child = this.#child;
     if (child === null) return;
     this.state = 'draining';
-    const gone = new Promise((resolve) => child.once('exit', resolve));
+    const gone = new Promise((resolve) => child.once('close', resolve));
     child.kill('SIGTERM');
     await gone;
   }
