@@ -186,6 +186,36 @@ test('a tool result, an image and a response_format reach the provider as they w
   assert.deepEqual(JSON.parse(upstream.requests.at(-1)?.bodyText ?? ''), body);
 });
 
+test('the engine that only quotes refuses what it cannot honour: several answers, JSON, a tool that must be called', async () => {
+  const messages = [{ role: 'user', content: 'How are tenants isolated?' }] as const;
+  const ask = (wanted: Partial<OpenAI.ChatCompletionCreateParams>) =>
+    client.chat.completions.create({ model: 'extractive', ...wanted, messages: [...messages] });
+  const refused: Partial<OpenAI.ChatCompletionCreateParams>[] = [
+    { n: 2 },
+    { response_format: { type: 'json_object' } },
+    { response_format: { type: 'json_schema', json_schema: { name: 'thing', schema: {} } }, stream: true },
+    { tool_choice: 'required', tools: [weatherTool] },
+    { tool_choice: { type: 'function', function: { name: 'get_weather' } }, tools: [weatherTool] },
+  ];
+  for (const wanted of refused) {
+    await assert.rejects(ask(wanted), (error) => {
+      assert.ok(error instanceof BadRequestError);
+      assert.deepEqual([error.code, error.param], ['unsupported_parameter', Object.keys(wanted)[0]]);
+      assert.match(error.message, /STOA_OPENAI_BASE_URL/);
+      return true;
+    });
+  }
+  for (const choice of ['auto', 'none'] as const) {
+    const answered = await client.chat.completions.create({
+      model: 'extractive',
+      messages: [...messages],
+      tools: [weatherTool],
+      tool_choice: choice,
+    });
+    assert.match(answered.choices[0]?.message.content ?? '', /These are quotations/);
+  }
+});
+
 test('embeddings come as floats, whatever encoding the SDK asks for by itself or by request', async () => {
   const asBase64 = await client.embeddings.create({ model: 'vendor/ok-embedding', input: 'one' });
   assert.deepEqual(asBase64.data[0]?.embedding, [0.25, -0.5, 1]);

@@ -37,6 +37,46 @@ function citations(recorded: Recorded) {
   });
 }
 
+test('what a quotation cannot honour is refused by its name, with the setting that gives a generative model', async () => {
+  const named = { type: 'function', function: { name: 'f' } };
+  const listed = { type: 'allowed_tools', allowed_tools: { mode: 'required', tools: [named] } };
+  const refused: readonly (readonly [param: string, value: unknown])[] = [
+    ['n', 2],
+    ['response_format', { type: 'json_object' }],
+    ['response_format', { type: 'json_schema', json_schema: { name: 'x', schema: {} } }],
+    ['tool_choice', 'required'],
+    ['tool_choice', named],
+    ['tool_choice', listed],
+    ['function_call', { name: 'f' }],
+  ];
+  for (const [param, value] of refused) {
+    for (const stream of [false, true]) {
+      const { fault, chunks } = await ask(isolationQuestion, { tools: [named], stream, [param]: value });
+      assert.deepEqual([fault?.kind, fault?.status, chunks.length], ['rejected', 400, 0], param);
+      assert.deepEqual([fault?.rejection?.code, fault?.rejection?.param], ['unsupported_parameter', param]);
+      assert.match(fault?.rejection?.message ?? '', new RegExp(`^${param}: .*STOA_OPENAI_BASE_URL`));
+    }
+  }
+});
+
+test('what leaves a plain answer open is answered', async () => {
+  const tools = [{ type: 'function', function: { name: 'f' } }];
+  const fields = [
+    { n: 1 },
+    { n: null, response_format: null, tool_choice: null },
+    { response_format: { type: 'text' } },
+    { tools },
+    { tools, tool_choice: 'auto' },
+    { tools, tool_choice: 'none', function_call: 'auto' },
+    { tools, tool_choice: { type: 'allowed_tools', allowed_tools: { mode: 'auto', tools } } },
+  ];
+  for (const one of fields) {
+    const recorded = await ask(isolationQuestion, one);
+    assert.equal(recorded.fault, null, JSON.stringify(one));
+    assert.ok(citations(recorded).length > 0);
+  }
+});
+
 test('every sentence of the collection is byte for byte where it says it is', async () => {
   const sentences = (await engine.index()).all();
   assert.ok(sentences.length > 50);

@@ -5,6 +5,7 @@ import type { ModelCall, ModelProvider } from '../types.ts';
 import { answerQuestion, type ExtractiveAnswer } from './answer.ts';
 import { readCollection } from './collection.ts';
 import { indexSentences, type SentenceIndex } from './ranking.ts';
+import { unsupportedIn } from './unsupported.ts';
 
 export interface ExtractiveSettings {
   /** Folder that the names in citations are relative to. */
@@ -25,7 +26,8 @@ const wordsPerFrame = 4;
 /**
  * The engine that answers where no generative model is at hand: it quotes sentences of a small collection, says where
  * they stand, and says so where nothing fits. Its answers carry `stoa: { engine, generative: false, citations }`, in the
- * body or in the chunk with the finish reason. Tools, images and sampling parameters are passed over.
+ * body or in the chunk with the finish reason. Images, sampling parameters and tools that may be left uncalled are passed
+ * over; what a quotation can't honour (`n` over 1, JSON, a tool that must be called) is refused.
  */
 export function extractive(
   deps: { readonly clock: Clock; readonly logger: Logger },
@@ -70,6 +72,17 @@ async function say(
     const message = 'This model answers chats only; it makes no embeddings.';
     const rejection = { code: null, param: 'model', message };
     throw new ScriptFault({ kind: 'rejected', status: 400, detail: message, rejection });
+  }
+  const unsupported = unsupportedIn(call.json);
+  if (unsupported !== null) {
+    const { param, message } = unsupported;
+    const rejection = { code: 'unsupported_parameter', param, message };
+    throw new ScriptFault({
+      kind: 'rejected',
+      status: 400,
+      detail: `unsupported_parameter ${param}`,
+      rejection,
+    });
   }
   const answer = answerQuestion(await index(), lastUserText(call.json), outputLimit(call.json));
   if (!call.stream) {

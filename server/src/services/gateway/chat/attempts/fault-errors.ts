@@ -130,6 +130,7 @@ function rejectionError(fault: ProviderFault, wasMoneySpent: boolean): AppError 
 function rejectionCode(status: number | null, code: string | null): ErrorCode {
   if (code === 'context_length_exceeded') return 'context_length_exceeded';
   if (code === 'content_filter' || code === 'content_policy_violation') return 'content_filter';
+  if (code === 'unsupported_parameter') return 'unsupported_parameter';
   if (code === 'model_not_found' || status === 404) return 'model_not_found';
   if (status === 413) return 'body_too_large';
   return 'provider_rejected';
