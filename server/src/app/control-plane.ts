@@ -39,7 +39,12 @@ export function createControlPlane(input: ComposeInput, models: ModelParts): Con
       maximumAgeMs: settings.keyStaleMaxMs,
     },
   );
-  const tenants = createTenants({ db, clock, logger, onChanged: (id) => access.api.tenantChanged(id) });
+  const tenants = createTenants({
+    db,
+    clock,
+    logger,
+    onChanged: (id, version) => access.api.tenantChanged(id, version),
+  });
   const priceOf = (target: Parameters<typeof prices.api.describe>[0]) =>
     prices.api.describe(target, clock.now());
   const readEnvironment = (name: string): string | undefined => processEnvironment()[name];

@@ -7,6 +7,7 @@ import { randomBytes } from 'node:crypto';
 import { type Dispatcher, request as send } from 'undici';
 import { type AccessModule, type AccessSettings, createAccess } from '#access';
 import { createAudit } from '#audit';
+import type { Broadcast } from '#cache';
 import type { Database } from '#db';
 import { createBodyBudget, createHttpServer, type HttpServer, type Route } from '#http';
 import { type Clock, createSealer, type Logger, systemClock } from '#kernel';
@@ -18,6 +19,8 @@ export interface ControlPlaneOptions {
   readonly clock?: Clock;
   readonly logger?: Logger;
   readonly access?: AccessSettings;
+  /** Between several control planes; none by default. */
+  readonly broadcast?: Broadcast;
   /** Of 32 bytes; random by default. Several control planes on one database need the same. */
   readonly masterKey?: Uint8Array;
   /** Served beside the modules' own. */
@@ -89,14 +92,21 @@ export async function openControlPlane(
   const logger = options.logger ?? telemetry.logger;
   const sealer = createSealer(options.masterKey ?? randomBytes(32));
   const access = createAccess(
-    { db, clock, logger, metrics: telemetry.metrics, sealer },
+    {
+      db,
+      clock,
+      logger,
+      metrics: telemetry.metrics,
+      sealer,
+      ...(options.broadcast ? { broadcast: options.broadcast } : {}),
+    },
     options.access ?? {},
   );
   const tenants = createTenants({
     db,
     clock,
     logger,
-    onChanged: (tenantId) => access.api.tenantChanged(tenantId),
+    onChanged: (tenantId, version) => access.api.tenantChanged(tenantId, version),
   });
   const routes = [
     ...tenants.routes,

@@ -1,3 +1,4 @@
+import type { Broadcast } from '#cache';
 import type { Database } from '#db';
 import type { Authenticator, IdempotencyStore, Route } from '#http';
 import type {
@@ -12,6 +13,7 @@ import type {
 import type { MetricRegistry } from '#telemetry';
 import { createAuthenticator } from './authentication/authenticator.ts';
 import { ChangePoll, type ChangePollSettings } from './authentication/change-poll.ts';
+import { type ChangedRow, hearKeyChanges, tellChange } from './authentication/change-push.ts';
 import { KeyDirectory, type KeyDirectorySettings } from './authentication/key-directory.ts';
 import { operatorKeyFacts, tenantKeyFacts } from './authentication/key-facts.ts';
 import { lastUseIntervalMs, writeLastUses } from './authentication/last-use.ts';
@@ -32,6 +34,8 @@ export interface AccessDeps {
   readonly metrics: MetricRegistry;
   /** Seals remembered answers, which may hold the plaintext of a new key. */
   readonly sealer: Sealer;
+  /** Between processes. Without one they hear of each other's changes by the poll alone. */
+  readonly broadcast?: Broadcast;
 }
 
 export interface AccessSettings extends ChangePollSettings, KeyDirectorySettings {
@@ -64,7 +68,9 @@ export function createAccess(deps: AccessDeps, settings: AccessSettings = {}): A
   const { db, clock, logger } = deps;
   const cell = settings.cell ?? '00';
   const { tenantKeys, operatorKeys, poll, metrics } = createDirectories(deps, settings);
-  const announce = async (refreshed: Promise<void>): Promise<void> => {
+  /** For what was committed: others are told, and this process has read it when the promise resolves. */
+  const announce = async (changed: ChangedRow, refreshed: Promise<void>): Promise<void> => {
+    if (deps.broadcast) tellChange(deps.broadcast, changed);
     try {
       await refreshed;
     } catch (error) {
@@ -75,13 +81,14 @@ export function createAccess(deps: AccessDeps, settings: AccessSettings = {}): A
     db,
     clock,
     cell,
-    onChanged: (keyId) => announce(tenantKeys.refresh([keyId])),
+    onChanged: ({ key_id: id, tenant_id: tenantId, version }) =>
+      announce({ kind: 'key', id, tenantId, version: Number(version) }, tenantKeys.refresh([id])),
   });
   const operatorKeyStore = createOperatorKeyStore({
     db,
     clock,
     cell,
-    onChanged: (keyId) => announce(operatorKeys.refresh([keyId])),
+    onChanged: (id, version) => announce({ kind: 'operator_key', id, version }, operatorKeys.refresh([id])),
   });
   return {
     api: {
@@ -92,7 +99,7 @@ export function createAccess(deps: AccessDeps, settings: AccessSettings = {}): A
           { scopes: null, project_id: null, tags: {}, expires_at: null, ...key },
           async (_tx, made) => made,
         ),
-      tenantChanged: (tenantId) => announce(tenantKeys.refreshTenant(tenantId)),
+      tenantChanged: (id, version) => announce({ kind: 'tenant', id, version }, tenantKeys.refreshTenant(id)),
       readChanges: () => poll.run(),
     },
     authenticator: createAuthenticator({
@@ -113,7 +120,7 @@ export function createAccess(deps: AccessDeps, settings: AccessSettings = {}): A
         },
       },
     ],
-    lifecycle: createLifecycle({ db, tenantKeys, operatorKeys, logger }, poll, settings),
+    lifecycle: createLifecycle({ ...deps, tenantKeys, operatorKeys }, poll, settings),
     health: { name: 'access', isHealthy: () => poll.isHealthy },
   };
 }
@@ -163,24 +170,29 @@ function createDirectories({ db, clock, logger, metrics: registry }: AccessDeps,
 }
 
 function createLifecycle(
-  deps: Parameters<typeof writeLastUses>[0],
+  deps: Parameters<typeof writeLastUses>[0] & Pick<AccessDeps, 'broadcast'>,
   poll: ChangePoll,
   settings: AccessSettings,
 ): Lifecycle {
   const intervalMs = Math.max(settings.lastUseIntervalMs ?? lastUseIntervalMs, lastUseIntervalMs);
   let timer: NodeJS.Timeout | undefined;
   let writing: Promise<unknown> = Promise.resolve();
+  let stopHearing: (() => Promise<void>) | undefined;
   const write = (): void => {
     writing = writing.then(() => writeLastUses(deps));
   };
   return {
     async start() {
       poll.start();
+      const { broadcast, logger } = deps;
+      if (broadcast) stopHearing ??= hearKeyChanges({ broadcast, logger }, poll);
       timer ??= setInterval(write, intervalMs);
     },
     async stop() {
       clearInterval(timer);
       timer = undefined;
+      await stopHearing?.();
+      stopHearing = undefined;
       await poll.stop();
       write();
       await writing;

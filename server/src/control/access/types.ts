@@ -15,9 +15,10 @@ export interface AccessApi extends OperatorKeyStore {
   ): Promise<ApiKeyObject & { readonly key: string }>;
   /**
    * To be called after the commit of a tenant's change of state: what this process has cached of its keys is read anew
-   * before the promise resolves. Never rejects; where the database can't be asked, the keys are dropped from the cache.
+   * before the promise resolves, and the other processes are told. Never rejects; where the database can't be asked, the
+   * keys are dropped from the cache.
    */
-  tenantChanged(tenantId: TenantId): Promise<void>;
+  tenantChanged(tenantId: TenantId, version: number): Promise<void>;
   /** Reads what other processes changed, now. Never rejects. */
   readChanges(): Promise<void>;
 }

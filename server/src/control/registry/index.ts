@@ -1,9 +1,11 @@
+import type { Broadcast } from '#cache';
 import type { Database, MigrationSet } from '#db';
 import type { Route } from '#http';
 import type { Clock, HealthPart, Lifecycle, Logger, Sealer } from '#kernel';
 import type { ModelProviders } from '#models';
 import type { MetricRegistry } from '#telemetry';
 import type { UsableProvider } from './catalog.ts';
+import { hearRegistryChanges, tellPolicyChange, tellRegistryChange } from './change-push.ts';
 import { engineConnection, settingsProvider } from './connections.ts';
 import { applySections } from './file-sections.ts';
 import { registryRoutes } from './http.ts';
@@ -31,6 +33,8 @@ export interface RegistryDeps {
   readonly priceOf: PriceOf;
   /** The value of an environment variable, for `api_key_env` of stoa.yaml. */
   readonly readEnvironment: (name: string) => string | undefined;
+  /** Between processes. Without one they hear of each other's changes by the poll alone. */
+  readonly broadcast?: Broadcast;
 }
 
 export interface RegistrySettings extends RegistryStateSettings {
@@ -58,12 +62,13 @@ export const registryMigrations: MigrationSet = {
 /** Providers, models, and which of them `auto` uses. See README.md. */
 export function createRegistry(deps: RegistryDeps, settings: RegistrySettings): RegistryModule {
   const state = createRegistryState(deps, settings);
-  const reload = (): Promise<void> => state.reload('always');
+  const reload = (): Promise<void> => reloadAndTell(deps, state);
   const policies = createPolicyStore({
     db: deps.db,
     monotonicMs: () => deps.clock.monotonic(),
     catalog: () => state.catalog(),
     onOperatorOrder: reload,
+    onTenantPolicy: (tenantId, version) => tellPolicyChange(deps.broadcast, tenantId, version),
   });
   const statusOf = (uuid: string) => state.discovery.statusOf(uuid);
   const providers = createProviderStore({
@@ -90,7 +95,7 @@ export function createRegistry(deps: RegistryDeps, settings: RegistrySettings): 
     policyFor: (tenantId) => policies.policyFor(tenantId),
     async apply(sections) {
       const report = await applySections(deps, sections);
-      await state.reload('if-changed');
+      await reloadAndTell(deps, state);
       return report;
     },
   };
@@ -103,16 +108,44 @@ export function createRegistry(deps: RegistryDeps, settings: RegistrySettings): 
     routes: registryRoutes({ api, providers, models, policies, priceOf: deps.priceOf }),
     migrations: registryMigrations,
     health: { name: 'registry', isHealthy: () => poller.isHealthy() },
-    lifecycle: {
-      async start() {
-        await state.reload('always');
-        poller.start();
-        await state.discovery.settled(settings.firstListingWaitMs ?? 2000);
-      },
-      async stop() {
-        await poller.stop();
-        await state.discovery.stop();
-      },
+    lifecycle: createLifecycle(deps, { state, policies, poller }, settings.firstListingWaitMs ?? 2000),
+  };
+}
+
+/** After a commit: this process reads it, and the others are told, also where this one couldn't read. */
+async function reloadAndTell({ broadcast }: RegistryDeps, state: RegistryState): Promise<void> {
+  try {
+    await state.reload('always');
+  } catch (error) {
+    tellRegistryChange(broadcast, Number.MAX_SAFE_INTEGER);
+    throw error;
+  }
+  tellRegistryChange(broadcast, Number(state.revision()));
+}
+
+function createLifecycle(
+  { broadcast, logger }: RegistryDeps,
+  parts: {
+    readonly state: RegistryState;
+    readonly policies: PolicyStore;
+    readonly poller: ReturnType<typeof createPoller>;
+  },
+  firstListingWaitMs: number,
+): Lifecycle {
+  const { state, policies, poller } = parts;
+  let stopHearing: (() => Promise<void>) | undefined;
+  return {
+    async start() {
+      await state.reload('always');
+      poller.start();
+      if (broadcast) stopHearing ??= hearRegistryChanges({ broadcast, logger }, state, policies);
+      await state.discovery.settled(firstListingWaitMs);
+    },
+    async stop() {
+      await stopHearing?.();
+      stopHearing = undefined;
+      await poller.stop();
+      await state.discovery.stop();
     },
   };
 }

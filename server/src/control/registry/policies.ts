@@ -17,8 +17,8 @@ import type { TargetPolicy } from './types.ts';
 
 /**
  * Which targets a tenant uses, and in which order `auto` tries them. Policies are kept in memory by tenant, the least
- * recently used out; a change made here is in memory before its answer goes out, one made elsewhere comes by a poll each
- * second that looks back over a window longer than any transaction may last.
+ * recently used out; a change made here is in memory before its answer goes out, one made elsewhere comes by a push where
+ * the processes share a Redis, and by a poll that looks back over a window longer than any transaction may last.
  */
 const maximumKnownPolicies = 20_000;
 const windowMs = 60_000;
@@ -36,6 +36,8 @@ interface KnownPolicy {
 export interface PolicyStore {
   policyFor(tenantId: TenantId): TargetPolicy | Promise<TargetPolicy>;
   poll(): Promise<void>;
+  /** Reads a tenant's policy that is said to have this version, where an older one is remembered. */
+  readChange(tenantId: string, version: number): Promise<void>;
   readTenant(tenantId: TenantId): Promise<z.infer<typeof tenantPolicy>>;
   replaceTenant(
     tenantId: TenantId,
@@ -56,6 +58,8 @@ export interface PolicyStoreDeps {
   catalog(): Catalog;
   /** Called after the operator's order was changed, awaited before the answer goes out. */
   readonly onOperatorOrder: () => Promise<void>;
+  /** Called after the commit of a change of a tenant's policy. Must not throw. */
+  readonly onTenantPolicy: (tenantId: TenantId, version: number) => void;
 }
 
 export function createPolicyStore(deps: PolicyStoreDeps): PolicyStore {
@@ -129,6 +133,13 @@ class Policies implements PolicyStore {
     for (const row of rows) if (this.#known.has(row.tenant_id)) this.#remember(row.tenant_id, row);
   }
 
+  async readChange(tenantId: string, version: number): Promise<void> {
+    const known = this.#known.get(tenantId);
+    if (!known || known.version >= version) return;
+    const row = await this.#deps.db.withSystem('policies', (tx) => selectPolicy(tx, tenantId));
+    if (this.#known.has(tenantId)) this.#remember(tenantId, row);
+  }
+
   async readTenant(tenantId: TenantId): Promise<z.infer<typeof tenantPolicy>> {
     const row = await this.#deps.db.withTenant({ tenantId }, (tx) => selectOwnPolicy(tx, tenantId));
     return tenantObject(row, this.#deps.catalog());
@@ -155,6 +166,7 @@ class Policies implements PolicyStore {
       });
     });
     this.#remember(tenantId, row);
+    this.#deps.onTenantPolicy(tenantId, Number(row.version));
     return tenantObject(row, this.#deps.catalog());
   }
 

@@ -16,6 +16,8 @@ export interface RegistryState {
   /** The catalog as these rows would make it; changes nothing of what this process knows. */
   catalogWith(rows: Pick<RegistryRows, 'providers' | 'models'>): Catalog;
   snapshot(): TargetSnapshot;
+  /** Of the rows as they were last read; -1 before that. */
+  revision(): bigint;
   /** Reads the tables where their revision is another than the one known, or always. */
   reload(when: 'if-changed' | 'always'): Promise<void>;
 }
@@ -89,6 +91,7 @@ export function createRegistryState(deps: RegistryStateDeps, settings: RegistryS
     catalog: () => catalog,
     catalogWith: ({ providers, models }) => build(usableOf(providers), models),
     snapshot: () => snapshot,
+    revision: () => rows.revision,
     reload(when) {
       const next = reloading.then(
         () => reload(when),

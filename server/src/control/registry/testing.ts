@@ -1,6 +1,7 @@
 import { randomBytes } from 'node:crypto';
 import { once } from 'node:events';
 import { createServer } from 'node:http';
+import type { Broadcast } from '#cache';
 import type { Database } from '#db';
 import { createOutboundClient } from '#http';
 import { createSealer, type Sealer, silentLogger, systemClock } from '#kernel';
@@ -68,6 +69,7 @@ export function openRegistry(
     readonly sealer?: Sealer;
     readonly priceOf?: PriceOf;
     readonly environment?: Readonly<Record<string, string>>;
+    readonly broadcast?: Broadcast;
   } = {},
 ): TestRegistry {
   const outbound = createOutboundClient();
@@ -82,6 +84,7 @@ export function openRegistry(
       metrics: noMetrics,
       priceOf: options.priceOf ?? (() => null),
       readEnvironment: (name) => options.environment?.[name],
+      ...(options.broadcast ? { broadcast: options.broadcast } : {}),
     },
     {
       openai: options.openai ?? null,

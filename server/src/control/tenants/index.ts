@@ -13,10 +13,10 @@ export interface TenantsDeps {
   readonly clock: Clock;
   readonly logger: Logger;
   /**
-   * Told after the commit of every change of a tenant (name, state), before the answer goes out; for what is cached in
-   * this process. Must not reject; other processes learn of the change from the table.
+   * Told after the commit of every change of a tenant (name, state) with its new version, before the answer goes out; for
+   * what is cached, here and elsewhere. Must not reject; whoever is not reached learns of the change from the table.
    */
-  readonly onChanged: (tenantId: TenantId) => Promise<void>;
+  readonly onChanged: (tenantId: TenantId, version: number) => Promise<void>;
 }
 
 export interface TenantsModule {

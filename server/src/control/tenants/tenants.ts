@@ -25,7 +25,7 @@ export interface TenantStoreDeps {
   readonly db: Database;
   readonly clock: Clock;
   /** Called after the commit of a change that others may have cached; awaited before the answer goes out. */
-  readonly onChanged: (tenantId: TenantId) => Promise<void>;
+  readonly onChanged: (tenantId: TenantId, version: number) => Promise<void>;
 }
 
 export interface TenantStore extends Omit<TenantsApi, 'create' | 'purge'> {
@@ -56,7 +56,7 @@ async function changeLocked(
       ? { row: found, isChanged: false }
       : { row: await updateTenant(tx, id, values), isChanged: true };
   });
-  if (isChanged) await onChanged(id);
+  if (isChanged) await onChanged(id, Number(row.version));
   return toObject(row);
 }
 

@@ -13,6 +13,7 @@ import { redisLeases } from './redis/leases.ts';
 import { redisLimits } from './redis/limits.ts';
 import type { Broadcast, Cache, Leases, Limits } from './types.ts';
 
+export { type ChangeReader, hearChanges } from './hear-changes.ts';
 export { memoryBroadcast } from './memory/broadcast.ts';
 export { redisUrlFault } from './redis/address.ts';
 export type * from './types.ts';

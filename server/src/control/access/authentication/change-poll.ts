@@ -5,7 +5,8 @@ import type { ChangeRow } from './lookup.sql.ts';
 /**
  * How a process hears of what others changed: revoked keys, changed roles, suspended tenants. Every half second one
  * query asks for the rows that changed in the last 30 seconds, and keys that are known here in an older version are read
- * anew. What this very process changes is announced to it directly and doesn't wait for the poll.
+ * anew. What this very process changes is announced to it directly, what others change by a push where they share a Redis
+ * (change-push.ts); neither waits for the poll, which finds what a push lost.
  *
  * Why a window and no cursor: neither a sequence nor a time orders commits. A transaction that took its number or time
  * first may commit last, and a cursor that has gone by never sees it. A window that is longer than any transaction of
@@ -104,7 +105,7 @@ export class ChangePoll {
     operatorKeys.expire();
     const startedMs = clock.monotonic();
     try {
-      await this.#apply(await loadChanges(this.#settings.overlapMs + startedMs - this.#lastGoodMs));
+      await this.#read(await loadChanges(this.#settings.overlapMs + startedMs - this.#lastGoodMs));
       this.#lastGoodMs = startedMs;
       if (this.#isFailing) logger.info({}, 'changes of keys and tenants are read again');
       this.#isFailing = false;
@@ -117,7 +118,18 @@ export class ChangePoll {
     }
   }
 
-  async #apply(changes: readonly ChangeRow[]): Promise<void> {
+  /**
+   * Reads what somebody says has changed and is not known here in that version. Look-ups under way ask again: they may have
+   * read what was before. Rejects where the database can't be asked; what is behind is then dropped from the cache.
+   */
+  async apply(changes: readonly ChangeRow[]): Promise<void> {
+    const { tenantKeys, operatorKeys } = this.#deps;
+    if (changes.some(({ kind }) => kind !== 'operator_key')) await tenantKeys.refresh([]);
+    if (changes.some(({ kind }) => kind === 'operator_key')) await operatorKeys.refresh([]);
+    await this.#read(changes);
+  }
+
+  async #read(changes: readonly ChangeRow[]): Promise<void> {
     const tenantKeyIds = new Set<string>();
     const operatorKeyIds: string[] = [];
     for (const { kind, id, version } of changes) {

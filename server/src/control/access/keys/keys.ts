@@ -27,7 +27,7 @@ export interface KeyStoreDeps {
   /** Two base62 characters that every new key's id starts with. */
   readonly cell: string;
   /** Called after the commit of a change of a key, awaited before the answer goes out. */
-  readonly onChanged: (keyId: string) => Promise<void>;
+  readonly onChanged: (changed: KeyRow) => Promise<void>;
 }
 
 type NewKey = ApiKeyObject & { readonly key: string };
@@ -85,7 +85,7 @@ async function changeLocked(
       ? { row: found, isChanged: false }
       : { row: await updateKey(tx, tenantId, keyId, values), isChanged: true };
   });
-  if (isChanged) await onChanged(keyId);
+  if (isChanged) await onChanged(row);
   return keyObject(row);
 }
 

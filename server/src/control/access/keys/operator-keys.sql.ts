@@ -45,17 +45,17 @@ export async function selectOperatorKeys(tx: OperatorHandle): Promise<readonly O
   return rows;
 }
 
-/** By primary key. False where there is no such key; a revoked one stays as it is. */
+/** By primary key. The new version, or null where there is no such key; a revoked one stays as it is. */
 export async function revokeOperatorKey(
   tx: OperatorHandle,
   keyId: string,
   revokedAt: Date,
-): Promise<boolean> {
-  const { rows } = await sql`
+): Promise<bigint | null> {
+  const { rows } = await sql<{ version: bigint }>`
     update platform.operator_keys
     set revoked_at = coalesce(revoked_at, ${revokedAt}), version = version + 1, changed_at = clock_timestamp()
     where key_id = ${keyId}
-    returning key_id
+    returning version
   `.execute(tx);
-  return rows.length === 1;
+  return rows[0]?.version ?? null;
 }

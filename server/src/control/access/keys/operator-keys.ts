@@ -36,7 +36,8 @@ export interface OperatorKeyStoreDeps {
   readonly db: Database;
   readonly clock: Clock;
   readonly cell: string;
-  readonly onChanged: (keyId: string) => Promise<void>;
+  /** Called after the commit of a change of a key, awaited before the answer goes out. */
+  readonly onChanged: (keyId: string, version: number) => Promise<void>;
 }
 
 export function createOperatorKeyStore({
@@ -71,11 +72,11 @@ export function createOperatorKeyStore({
     async revokeOperatorKey(by, keyId) {
       if (!isKeyId(keyId)) throw noSuchOperatorKey();
       const revokedAt = new Date(clock.now());
-      const isRevoked = await db.withOperator(by, `operator_keys.revoke ${keyId}`, (tx) =>
+      const version = await db.withOperator(by, `operator_keys.revoke ${keyId}`, (tx) =>
         revokeOperatorKey(tx, keyId, revokedAt),
       );
-      if (!isRevoked) throw noSuchOperatorKey();
-      await onChanged(keyId);
+      if (version === null) throw noSuchOperatorKey();
+      await onChanged(keyId, Number(version));
     },
   };
 }
