@@ -10,6 +10,7 @@ import { migrationSets } from '../app/migrations.ts';
 import { openPgliteCopy } from './pglite-snapshot.ts';
 import { openPostgresCopy } from './postgres-template.ts';
 
+export { createFaultProxy, type FaultProxy, type Faults } from './fault-proxy.ts';
 export { type Answer, type ControlPlane, errorIn, openControlPlane } from './control-plane.ts';
 
 export type TestAdapter = 'pglite' | 'postgres';
