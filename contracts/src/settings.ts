@@ -284,8 +284,8 @@ export const settingTable = [
     protocols: ['redis:', 'rediss:'],
     default: null,
     isSecret: true,
-    isReserved: true,
-    sentence: 'Redis for cache, limits and leases. Without it they live in memory.',
+    sentence:
+      'Redis 6 or newer, shared by the processes: cache, limits, leases, and word of changes. Without it they live in memory, and changes made by other processes are polled. `rediss:` is TLS, and takes the options `ca`, `cert`, `key` (PEM files) and `servername`, as in `?ca=/etc/ca.pem`.',
   },
   {
     name: 'STOA_CHROMA_URL',

@@ -1,4 +1,5 @@
 import type { Settings } from '@stoa/contracts';
+import { createCache } from '#cache';
 import { type Database, observeDatabase } from '#db';
 import { createGateway, type GatewayModule } from '#gateway';
 import { type Authenticator, createOutboundClient, type IdempotencyStore, type Route } from '#http';
@@ -46,7 +47,11 @@ export async function compose(input: ComposeInput): Promise<Composition> {
   const clock = systemClock;
   const outbound = createOutboundClient();
   const models = await createModels({ outbound, clock, logger }, settings, rootDirectory);
-  const control = createControlPlane(input, models);
+  const shared = createCache(
+    { clock, logger, metrics: telemetry.metrics, random: Math.random },
+    { redisUrl: settings.redisUrl },
+  );
+  const control = createControlPlane(input, models, shared.broadcast);
   const gateway = composeGateway(input, models, control);
   const timers = createTimers({ db, clock, logger }, [...control.tasks, ...gateway.tasks]);
   const routes = [...control.routes, ...gateway.routes];
@@ -59,12 +64,13 @@ export async function compose(input: ComposeInput): Promise<Composition> {
     publicRoutes: routes.filter(({ endpoint }) => endpoint.listener === 'public' && roles.has('gateway')),
     adminRoutes: routes.filter(({ endpoint }) => endpoint.listener === 'admin' && roles.has('control')),
     lifecycles: [
+      shared.lifecycle,
       ...control.lifecycles,
       warmUpLifecycle(models),
       gateway.lifecycle,
       ...(roles.has('control') ? [timers] : []),
     ],
-    health: [...control.health, ...gateway.health],
+    health: [...(shared.health ? [shared.health] : []), ...control.health, ...gateway.health],
     gateway,
     firstStart: firstStartPort(control),
     describeAuto: () => describeAuto(registry),

@@ -1,4 +1,5 @@
 import type { Settings } from '@stoa/contracts';
+import { redisUrlFault } from '#cache';
 
 /** One thing that is wrong: with which setting, what, and what is expected instead. Never holds a secret. */
 export interface SettingFault {
@@ -54,6 +55,7 @@ export function crossFaults(settings: ReadableSettings): SettingFault[] {
     ...segmentFaults(settings),
     ...listenFaults(settings),
     ...baseUrlFaults(settings),
+    ...redisFaults(settings),
   ];
 }
 
@@ -134,6 +136,17 @@ function segmentFaults({
       expected: `at most ${Math.floor(whole / 4)}`,
     },
   ];
+}
+
+/** In either profile: what a URL can say beyond its scheme, and what Redis can be told by it. */
+function redisFaults({ redisUrl, profile }: ReadableSettings): SettingFault[] {
+  if (typeof redisUrl !== 'string') return [];
+  const name = 'STOA_REDIS_URL';
+  const fault = redisUrlFault(redisUrl);
+  if (fault !== null) return [{ name, ...fault }];
+  const password = decoded(new URL(redisUrl).password).toLowerCase();
+  if (profile !== 'production' || !commonSecrets.has(password)) return [];
+  return [{ name, wrong: 'its password is too easy to guess', expected: 'a random one, or none' }];
 }
 
 /** The API shows the address of a provider; a path is put behind it, so that nothing may stand there. */

@@ -363,6 +363,31 @@ test('a setting that nothing reads yet says so', () => {
   ]);
 });
 
+test('an address of Redis that could not be used is a fault, and none of its password is told', () => {
+  for (const address of [
+    'redis://user:pa55word@h/zero',
+    'redis://user:pa55word@h/0#x',
+    'redis://user:pa55word@h?ca=/ca.pem',
+    'rediss://user:pa55word@h?rejectUnauthorized=false',
+    'rediss://user:pa55word@h?cert=/c.pem',
+    'redis://user:pa55%word@h',
+    'redis:///0',
+  ]) {
+    assert.deepEqual(faultNames({ STOA_REDIS_URL: address }), ['STOA_REDIS_URL'], address);
+    assert.throws(
+      () => loadSettings({ STOA_REDIS_URL: address }, options),
+      (error: unknown) => error instanceof Error && !error.message.includes('pa55'),
+    );
+  }
+  for (const address of [
+    'redis://h',
+    'redis://:x@[::1]:1/3',
+    'rediss://h/?ca=/ca.pem&servername=redis.example',
+  ])
+    assert.deepEqual(loadSettings({ STOA_REDIS_URL: address }, options).warnings, []);
+  assert.deepEqual(faultNames({ ...production, STOA_REDIS_URL: 'redis://:Changeme@h' }), ['STOA_REDIS_URL']);
+});
+
 test("a provider's address holds no credential, query or fragment", () => {
   for (const address of [
     'https://user:pw@h/v1',

@@ -1,5 +1,6 @@
 import { type AccessModule, createAccess } from '#access';
 import { createAudit } from '#audit';
+import type { Broadcast } from '#cache';
 import type { Route } from '#http';
 import type { TimerTask } from '#jobs';
 import { createSealer, type HealthPart, type Lifecycle, systemClock } from '#kernel';
@@ -25,14 +26,18 @@ export interface ControlPlane {
   readonly health: readonly HealthPart[];
 }
 
-export function createControlPlane(input: ComposeInput, models: ModelParts): ControlPlane {
+export function createControlPlane(
+  input: ComposeInput,
+  models: ModelParts,
+  broadcast: Broadcast,
+): ControlPlane {
   const { settings, db, telemetry } = input;
   const { logger, metrics } = telemetry;
   const clock = systemClock;
   const sealer = createSealer(settings.masterKey ?? developmentMasterKey(input.directory));
   const prices = createPrices({ db, clock, logger }, { pollEveryMs: settings.snapshotPollMs });
   const access = createAccess(
-    { db, clock, logger, metrics, sealer },
+    { db, clock, logger, metrics, sealer, broadcast },
     {
       pollIntervalMs: settings.snapshotPollMs,
       cachedKeys: settings.keyCacheSize,
@@ -50,7 +55,7 @@ export function createControlPlane(input: ComposeInput, models: ModelParts): Con
   const readEnvironment = (name: string): string | undefined => processEnvironment()[name];
   const { providers } = models;
   const registry = createRegistry(
-    { db, providers, sealer, clock, logger, metrics, priceOf, readEnvironment },
+    { db, providers, sealer, clock, logger, metrics, priceOf, readEnvironment, broadcast },
     { openai: openAiSettings(input), builtIn: models.builtIn, pollEveryMs: settings.snapshotPollMs },
   );
   const audit = createAudit({ db });

@@ -1,5 +1,6 @@
 import { readFileSync } from 'node:fs';
 import { isIP } from 'node:net';
+import { AppError } from '#kernel';
 
 /** Where a Redis server is and how to get in. */
 export interface RedisAddress {
@@ -58,17 +59,17 @@ function isUndecodable(text: string): boolean {
 }
 
 /**
- * Takes a URL apart and reads the files that its TLS options name. Throws an Error whose message holds no credential where
- * the form is wrong or a file can't be read.
+ * Takes a URL apart and reads the files that its TLS options name. Throws `invalid_configuration`, in words without
+ * credentials, where the form is wrong or a file can't be read.
  */
 export function redisAddress(text: string): RedisAddress {
   const wrong = wrongWith(text);
-  if (wrong !== null) throw new Error(`the address of Redis cannot be used: ${wrong}`);
+  if (wrong !== null) throw new AppError('invalid_configuration', `The address of Redis: ${wrong}.`);
   const url = new URL(text);
   const host = url.hostname.replace(/^\[(.*)\]$/, '$1');
   const [ca, cert, key] = fileOptions.map((name) => {
     const path = url.searchParams.get(name);
-    return path === null ? undefined : readFileSync(path, 'utf8');
+    return path === null ? undefined : fileOf(name, path);
   });
   const servername = url.searchParams.get('servername') ?? (isIP(host) === 0 ? host : undefined);
   return {
@@ -79,4 +80,18 @@ export function redisAddress(text: string): RedisAddress {
     database: Number(url.pathname.slice(1) || 0),
     tls: url.protocol === 'rediss:' ? { servername, ca, cert, key } : null,
   };
+}
+
+function fileOf(option: string, path: string): string {
+  try {
+    return readFileSync(path, 'utf8');
+  } catch (cause) {
+    throw new AppError(
+      'invalid_configuration',
+      `The address of Redis: its ${option}, ${path}, cannot be read.`,
+      {
+        cause,
+      },
+    );
+  }
 }
