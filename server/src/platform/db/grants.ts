@@ -10,6 +10,15 @@ export type Verb = 'select' | 'insert' | 'update' | 'delete' | 'execute';
 
 export type JobGrants = Readonly<Record<string, readonly Verb[]>>;
 
+/** What the dispatcher does beside the effect of a system-door consumer, in its transaction: its job spreads this. */
+const consumerGrants = {
+  'tenant.events': ['select'],
+  'tenant.event_inbox': ['select', 'insert', 'delete'],
+  'tenant.event_positions': ['select', 'insert', 'update'],
+  'tenant.event_deliveries': ['select', 'update', 'delete'],
+  'tenant.event_replays': ['select', 'update'],
+} as const satisfies JobGrants;
+
 export const systemGrants = {
   /** Writes what the journal holds: requests, usage, events; in batches over many tenants. */
   settlement: {
@@ -20,6 +29,14 @@ export const systemGrants = {
   },
   /** Reads the log in the order of its cursor. */
   relay: { 'tenant.events': ['select'] },
+  /** Shares the partitions of consumers, keeps their places, and stores what did not go through at once. */
+  'event-dispatch': {
+    ...consumerGrants,
+    'tenant.event_positions': ['select', 'insert', 'update', 'delete'],
+    'tenant.event_deliveries': ['select', 'insert', 'update', 'delete'],
+    'platform.event_places': ['select', 'insert', 'update'],
+    'platform.event_feeders': ['select', 'insert', 'update', 'delete'],
+  },
   /** Authentication: key id -> principal and tenant policy. */
   'key-lookup': {
     'tenant.tenants': ['select'],
@@ -51,6 +68,10 @@ export const systemGrants = {
     'tenant.requests': ['select', 'delete'],
     'tenant.usage_records': ['select', 'delete'],
     'tenant.events': ['select', 'delete'],
+    'tenant.event_inbox': ['select', 'delete'],
+    'tenant.event_positions': ['select', 'delete'],
+    'tenant.event_deliveries': ['select', 'delete'],
+    'tenant.event_replays': ['select', 'delete'],
     'tenant.tenants': ['select', 'update', 'delete'],
   },
   /** Leases of `platform/jobs`: at most one process runs a timer. */

@@ -1,3 +1,4 @@
+export { createDispatcher, type Dispatcher, type DispatcherSettings } from './dispatch/dispatcher.ts';
 export {
   binaryCloudEvent,
   parseBinaryCloudEvent,
@@ -6,6 +7,8 @@ export {
   structuredCloudEvent,
 } from './cloudevents.ts';
 export { appendEventsFrom, logStart, readEvents } from './event-log.sql.ts';
+export { familyOf } from './event-type.ts';
+export { createLogCarrier, type LogCarrierSettings } from './log-carrier/log-carrier.ts';
 export { partitionCount, partitionOf } from './partition.ts';
 export { appendEvents } from './publish.ts';
 export type * from './types.ts';

@@ -65,6 +65,11 @@ interface ConsumerBasics {
   readonly name: string;
   /** With their versions: `request.completed.v1`. */
   readonly types: readonly string[];
+  /**
+   * True where having an event's effect again is right and wanted: the effect replaces what it made before, or is
+   * counted by the event's id. Only such a consumer can be given a tenant's past once more. Default false.
+   */
+  readonly isReplayable?: boolean;
 }
 
 /** One transaction of the event's tenant for each event. */
@@ -97,12 +102,18 @@ export interface EventCarrier {
 
 export interface CarrierSubscription {
   readonly consumer: string;
+  /**
+   * The types that the consumer knows. A carrier brings every version of their families (`familyOf`): one that the
+   * consumer doesn't know belongs into the dead letters, not past it.
+   */
   readonly types: readonly string[];
   /**
    * Takes the next events of one partition. The place moves on when it resolves: then each event has had its effect or
    * lies in the delivery store. Where it rejects (the database is away), the same events come again after a pause.
+   * @param mayHaveKilled true where a process that fed these events vanished without giving the partition back: one of
+   *   them may be what it died of, so each is noted before it is handled. Default false
    */
-  deliver(partition: number, events: readonly LoggedEvent[]): Promise<void>;
+  deliver(partition: number, events: readonly LoggedEvent[], mayHaveKilled?: boolean): Promise<void>;
 }
 
 export interface RunningSubscription {
