@@ -29,10 +29,10 @@ function tagsField(tags: Readonly<Record<string, string>>): string {
 }
 
 /** Of the request's trace and, as its span, its own id: the span itself is known to the tracer alone. */
-function traceparentOf(record: RequestCompletedV1): string | null {
+function traceparentOf(record: RequestCompletedV1): string {
   const { trace_id: traceId, request_id: requestId } = record;
-  if (traceId.length !== 32) return null;
-  return `00-${traceId}-${requestId.slice(19, 23)}${requestId.slice(24)}-00`;
+  if (traceId.length !== 32) return '';
+  return field(`00-${traceId}-${requestId.slice(19, 23)}${requestId.slice(24)}-00`);
 }
 
 /**
@@ -42,14 +42,14 @@ function traceparentOf(record: RequestCompletedV1): string | null {
 export function settledRow(record: RequestCompletedV1): string | null {
   const { usage, price } = record;
   const row =
-    `(${field(record.tenant_id)},${field(record.request_id)},${field(dayOf(record.request_id))},` +
+    `(${record.tenant_id},${record.request_id},${dayOf(record.request_id)},` +
     `${field(record.key_id)},${field(record.project_id)},${field(record.end_user)},${tagsField(record.tags)},` +
-    `${field(record.endpoint)},${field(record.requested_model)},` +
-    `${field(record.attempts.at(-1)?.target ?? record.decision?.target ?? null)},${field(record.outcome)},` +
+    `${record.endpoint},${field(record.requested_model)},` +
+    `${field(record.attempts.at(-1)?.target ?? record.decision?.target ?? null)},${record.outcome},` +
     `${usage.input_tokens},${usage.output_tokens},${usage.cached_input_tokens},${usage.cache_write_tokens},` +
     `${usage.reasoning_tokens},${usage.input_audio_tokens},${usage.output_audio_tokens},${usage.estimated},` +
-    `${record.priced},${field(record.cost_femto)},${field(record.charge_femto)},${field(record.price_version)},` +
+    `${record.priced},${record.cost_femto ?? ''},${record.charge_femto ?? ''},${field(record.price_version)},` +
     `${field(price?.hash ?? null)},${field(price?.tier ?? null)},${field(price?.unit ?? null)},` +
-    `${field(record.completed_at)},${field(traceparentOf(record))})`;
+    `${record.completed_at},${traceparentOf(record)})`;
   return row.includes('\n') ? null : row;
 }
