@@ -6,9 +6,12 @@ export {
   parseStructuredCloudEvent,
   structuredCloudEvent,
 } from './cloudevents.ts';
+export { createEventLog, type EventLog, type EventLogSettings } from './event-log.ts';
 export { appendEventsFrom, logStart, readEvents } from './event-log.sql.ts';
 export { familyOf } from './event-type.ts';
 export { createLogCarrier, type LogCarrierSettings } from './log-carrier/log-carrier.ts';
 export { partitionCount, partitionOf } from './partition.ts';
+export type { HorizonCulprit, HorizonState, HorizonWatch } from './horizon.ts';
 export { appendEvents } from './publish.ts';
+export type { WakeUps } from './wake.ts';
 export type * from './types.ts';
