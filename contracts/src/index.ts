@@ -16,6 +16,7 @@ export * from './events/table.ts';
 export * from './http/audit.ts';
 export * from './http/chat.ts';
 export * from './http/health.ts';
+export * from './http/jobs.ts';
 export * from './http/keys.ts';
 export * from './http/models.ts';
 export * from './http/policy.ts';

@@ -12,5 +12,6 @@ export const migrationSets: readonly MigrationSet[] = [
   migrationsOf('control/registry'),
   migrationsOf('control/prices'),
   migrationsOf('platform/events'),
+  migrationsOf('platform/jobs'),
   migrationsOf('services/gateway'),
 ];

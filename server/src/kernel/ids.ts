@@ -14,7 +14,7 @@ export type TenantId = Branded<'tenant'>;
 /** UUID text of a request. */
 export type RequestId = Branded<'request'>;
 
-export type IdPrefix = 'ten' | 'req' | 'prj' | 'prov' | 'mod' | 'aud' | 'evt' | 'pol' | 'dlt' | 'rpl';
+export type IdPrefix = 'ten' | 'req' | 'prj' | 'prov' | 'mod' | 'aud' | 'evt' | 'pol' | 'job' | 'dlt' | 'rpl';
 
 const alphabet = '0123456789abcdefghjkmnpqrstvwxyz';
 const values = new Map(Array.from(alphabet).map((letter, value) => [letter, BigInt(value)]));

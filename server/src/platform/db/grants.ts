@@ -27,8 +27,13 @@ export const systemGrants = {
     'tenant.events': ['insert'],
     'platform.uuid_time': ['execute'],
   },
-  /** Reads the log in the order of its cursor. */
-  relay: { 'tenant.events': ['select'] },
+  /** Reads the log in the order of its cursor and keeps how far the relay to NATS is. */
+  relay: {
+    'tenant.events': ['select'],
+    'platform.event_places': ['select'],
+    'platform.event_relays': ['select', 'insert', 'update'],
+    'platform.event_log_identity': ['select'],
+  },
   /** Shares the partitions of consumers, keeps their places, and stores what did not go through at once. */
   'event-dispatch': {
     ...consumerGrants,
@@ -76,6 +81,22 @@ export const systemGrants = {
   },
   /** Leases of `platform/jobs`: at most one process runs a timer. */
   leases: { 'platform.leases': ['select', 'insert', 'update'] },
+  /** Declares, takes, settles, schedules and sweeps jobs: pg-boss's rows and ours beside them. */
+  jobs: {
+    'jobs.queue': ['select', 'insert', 'update'],
+    'jobs.job': ['select', 'insert', 'update', 'delete'],
+    'jobs.job_common': ['select', 'insert', 'update', 'delete'],
+    'jobs.job_dependency': ['select', 'delete'],
+    'jobs.instance': ['select', 'update', 'delete'],
+    'jobs.version': ['select', 'update'],
+    'jobs.named_jobs': ['select', 'insert', 'update'],
+    'jobs.progress': ['select', 'insert', 'update', 'delete'],
+    'jobs.create_queue': ['execute'],
+    'jobs.job_now': ['execute'],
+    'jobs.enqueue': ['execute'],
+    'jobs.take_job': ['execute'],
+    'platform.hold_fence': ['execute'],
+  },
   /** Snapshots of providers, credentials and models. */
   registry: {
     'platform.registry_state': ['select'],

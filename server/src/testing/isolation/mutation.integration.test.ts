@@ -23,6 +23,11 @@ const sampleSchema = `
     tenant_id uuid not null, id uuid not null, at timestamptz not null,
     primary key (tenant_id, id, at)) partition by range (at);
   create table platform.shared (id uuid primary key);
+  create table jobs.waiting (id uuid primary key);
+  create function jobs.count_waiting() returns bigint language sql stable as 'select count(*) from jobs.waiting';
+  create function jobs.enqueue_own() returns integer language sql security definer set search_path = pg_catalog as 'select 1';
+  grant select on jobs.waiting to stoa_operator;
+  grant execute on function jobs.enqueue_own() to stoa_tenant;
   create view tenant.sample_names with (security_invoker = true) as select tenant_id, name from tenant.samples;
   create materialized view tenant.sample_counts as select tenant_id, count(*) as n from tenant.samples group by tenant_id;
   create function tenant.own() returns integer language sql security definer set search_path = pg_catalog as 'select 1';
@@ -226,6 +231,26 @@ const mutations: readonly Mutation[] = [
     name: 'a tenant that writes in platform',
     sql: 'grant insert on platform.shared to stoa_tenant',
     rule: 'writes nothing in the schema platform',
+  },
+  {
+    name: 'a tenant that reads in jobs',
+    sql: 'grant select on jobs.waiting to stoa_tenant',
+    rule: 'a tenant reaches the schema jobs',
+  },
+  {
+    name: 'a tenant that calls another function of jobs',
+    sql: 'grant execute on function jobs.count_waiting() to stoa_tenant',
+    rule: 'a tenant reaches the schema jobs',
+  },
+  {
+    name: "a function that enqueues with its caller's rights",
+    sql: 'alter function jobs.enqueue_own() security invoker',
+    rule: 'a tenant reaches the schema jobs',
+  },
+  {
+    name: 'an operator that writes in jobs',
+    sql: 'grant update on jobs.waiting to stoa_operator',
+    rule: 'an operator reads the schema jobs',
   },
   {
     name: "a view with its owner's rights",
