@@ -105,9 +105,17 @@ function refusal(id: number, error: unknown): WorkerReply {
   return { kind: 'refusal', id, message: String(error), fields: {} };
 }
 
+/**
+ * The log of one batch of settlement (3.6 MB for 1,000 records) fits its buffers and goes out in few writes, and a new
+ * segment is not filled with zeros first, which guards against nothing but a full disk: 3 us of 45 a record. Neither
+ * touches what survives the death of the process. `full_page_writes` stays on: a kill may cut a page's write in two.
+ */
+const logSettings = ['-c', 'wal_buffers=4MB', '-c', 'wal_init_zero=off'];
+
 async function open(settings: WorkerSettings): Promise<PGlite> {
   const database = await PGlite.create({
     initDbStartParams: ['--wal-segsize=1'],
+    startParams: [...PGlite.defaultStartParams, ...logSettings],
     ...(settings.directory === null ? {} : { dataDir: settings.directory }),
     ...(settings.snapshot === null ? {} : { loadDataDir: new Blob([new Uint8Array(settings.snapshot)]) }),
   });
