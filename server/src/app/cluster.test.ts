@@ -263,7 +263,7 @@ test('a role that does not answer is 504 in its time, then 503 at once; it is ba
   const slow = await Promise.all(Array.from({ length: 5 }, () => ask(gateway, '/v1/fixture')));
   for (const heard of slow) {
     assert.equal(
-      `${heard.status} ${heard.code} ${heard.headers['x-stoa-role']}`,
+      `${heard.status} ${heard.code} ${String(heard.headers['x-stoa-role'])}`,
       '504 deadline_exceeded fixture',
     );
   }

@@ -29,7 +29,7 @@ export interface Cluster {
 export interface ClusterListener {
   readonly address: { readonly host: string; readonly port: number };
   readonly relays: readonly RelayRoute[];
-  readForwarded(request: IncomingMessage): Forwarded | null;
+  readonly readForwarded: (request: IncomingMessage) => Forwarded | null;
 }
 
 export interface ClusterDeps {
@@ -88,7 +88,7 @@ function listenerOf(
   return {
     address: settings.clusterListen,
     relays: [createReceiver({ verifier, clock, logger }, services)],
-    readForwarded({ method = '', url = '', headers }) {
+    readForwarded: ({ method = '', url = '', headers }) => {
       const header = headers[forwardedHeader];
       return verifier.readForwarded(method, url, typeof header === 'string' ? header : undefined);
     },

@@ -10,11 +10,12 @@ import { createQuotas } from '#quotas';
 import type { RegistryModule } from '#registry';
 import { createDecider } from '#router';
 import type { Telemetry } from '#telemetry';
+import { type Cluster, createCluster } from './cluster.ts';
 import { type ControlPlane, createControlPlane } from './control-plane.ts';
 import type { DataDirectory } from './data-directory.ts';
 import type { FirstStartPort } from './first-start.ts';
 import { createModels, type ModelParts } from './models.ts';
-import type { RoleSet } from './roles.ts';
+import { roleOfPath, type RoleSet } from './roles.ts';
 
 /** Every module built and wired, by role. Nothing runs until the lifecycles are started, in their order. */
 export interface Composition {
@@ -22,6 +23,7 @@ export interface Composition {
   readonly idempotency: IdempotencyStore;
   readonly publicRoutes: readonly Route[];
   readonly adminRoutes: readonly Route[];
+  readonly cluster: Cluster;
   readonly lifecycles: readonly Lifecycle[];
   readonly health: readonly HealthPart[];
   readonly gateway: GatewayModule;
@@ -58,11 +60,15 @@ export async function compose(input: ComposeInput): Promise<Composition> {
   observeDatabase(telemetry.metrics, db);
   observeTimers(telemetry.metrics, timers);
   const { access, registry } = control;
+  const calls = { settings, roles: roles.names, outbound, clock, logger, services: [] };
   return {
     authenticator: access.authenticator,
     idempotency: access.idempotency,
-    publicRoutes: routes.filter(({ endpoint }) => endpoint.listener === 'public' && roles.has('gateway')),
+    publicRoutes: routes.filter(
+      ({ endpoint }) => endpoint.listener === 'public' && roles.has(roleOfPath(endpoint.path)),
+    ),
     adminRoutes: routes.filter(({ endpoint }) => endpoint.listener === 'admin' && roles.has('control')),
+    cluster: createCluster(calls),
     lifecycles: [
       shared.lifecycle,
       ...control.lifecycles,

@@ -1,5 +1,6 @@
 import type { Settings } from '@stoa/contracts';
 import { redisUrlFault } from '#cache';
+import { readRoleUrls } from './role-urls.ts';
 
 /** One thing that is wrong: with which setting, what, and what is expected instead. Never holds a secret. */
 export interface SettingFault {
@@ -56,6 +57,7 @@ export function crossFaults(settings: ReadableSettings): SettingFault[] {
     ...listenFaults(settings),
     ...baseUrlFaults(settings),
     ...redisFaults(settings),
+    ...clusterFaults(settings),
   ];
 }
 
@@ -84,14 +86,50 @@ export function productionFaults(settings: ReadableSettings): SettingFault[] {
       expected: '32 random bytes as base64 (`openssl rand -base64 32`)',
     });
   }
-  if (typeof settings.clusterSecret === 'string' && isWeakSecret(settings.clusterSecret)) {
+  return [...faults, ...weakSecretFaults(settings), ...loginFaults(settings)];
+}
+
+const clusterSecrets = [
+  ['STOA_CLUSTER_SECRET', 'clusterSecret'],
+  ['STOA_CLUSTER_SECRET_PREVIOUS', 'clusterSecretPrevious'],
+] as const;
+
+/** Both are accepted from other processes, so the weaker one is how strong they are. */
+function weakSecretFaults(settings: ReadableSettings): SettingFault[] {
+  return clusterSecrets.flatMap(([name, key]) => {
+    const text = settings[key];
+    if (typeof text !== 'string' || !isWeakSecret(text)) return [];
+    const expected = 'at least 32 random characters (`openssl rand -base64 32`)';
+    return [{ name, wrong: 'the value is too easy to guess', expected }];
+  });
+}
+
+/** What needs the secret of the cluster, and where its other processes live. */
+function clusterFaults(settings: ReadableSettings): SettingFault[] {
+  const faults: SettingFault[] = [];
+  const { clusterSecret, clusterSecretPrevious, clusterListen, roleUrls } = settings;
+  const needing = [
+    ['STOA_CLUSTER_SECRET_PREVIOUS', clusterSecretPrevious],
+    ['STOA_CLUSTER_LISTEN', clusterListen],
+    ['STOA_ROLE_URLS', roleUrls],
+  ] as const;
+  for (const [name, value] of needing) {
+    if (clusterSecret !== null || value === null || value === undefined) continue;
+    faults.push({ name, wrong: 'it is set without STOA_CLUSTER_SECRET', expected: 'both, or neither' });
+  }
+  if (typeof clusterSecret === 'string' && clusterSecret === clusterSecretPrevious) {
     faults.push({
-      name: 'STOA_CLUSTER_SECRET',
-      wrong: 'the value is too easy to guess',
-      expected: 'at least 32 random characters (`openssl rand -base64 32`)',
+      name: 'STOA_CLUSTER_SECRET_PREVIOUS',
+      wrong: 'it is the value of STOA_CLUSTER_SECRET',
+      expected: 'the other secret of a rotation, or unset',
     });
   }
-  return [...faults, ...loginFaults(settings)];
+  const read = readRoleUrls(roleUrls ?? null);
+  if ('wrong' in read) {
+    const expected = '`role=url`, separated by commas, such as `control=http://10.0.0.5:8082`';
+    faults.push({ name: 'STOA_ROLE_URLS', wrong: read.wrong, expected });
+  }
+  return faults;
 }
 
 function databaseSetFaults(settings: ReadableSettings): SettingFault[] {
@@ -163,16 +201,24 @@ function baseUrlFaults({ openaiBaseUrl }: ReadableSettings): SettingFault[] {
   ];
 }
 
-function listenFaults({ listen, adminListen }: ReadableSettings): SettingFault[] {
-  if (!listen || !adminListen || listen.port === 0) return [];
-  if (listen.port !== adminListen.port || listen.host !== adminListen.host) return [];
-  return [
-    {
-      name: 'STOA_ADMIN_LISTEN',
-      wrong: 'it is the address of STOA_LISTEN',
-      expected: 'another address or port',
-    },
-  ];
+/** Each listener has an address of its own; port 0 takes a free one. */
+function listenFaults({ listen, adminListen, clusterListen }: ReadableSettings): SettingFault[] {
+  const taken = new Map<string, string>();
+  const faults: SettingFault[] = [];
+  const listeners = [
+    ['STOA_LISTEN', listen],
+    ['STOA_ADMIN_LISTEN', adminListen],
+    ['STOA_CLUSTER_LISTEN', clusterListen],
+  ] as const;
+  for (const [name, address] of listeners) {
+    if (!address || address.port === 0) continue;
+    const text = `${address.host}:${address.port}`;
+    const other = taken.get(text);
+    if (other !== undefined)
+      faults.push({ name, wrong: `it is the address of ${other}`, expected: 'another address or port' });
+    else taken.set(text, name);
+  }
+  return faults;
 }
 
 /** Each login is a wall of its own: two under one role, or a password from a tutorial, take the wall away. */

@@ -299,6 +299,10 @@ const refusedInProduction: Readonly<Record<string, Environment>> = {
   },
   'a short cluster secret': { STOA_CLUSTER_SECRET: 'abcdefghijklmnopqrstuvwxyz12345' },
   'a cluster secret of few letters': { STOA_CLUSTER_SECRET: 'ab'.repeat(40) },
+  'a previous cluster secret that is short': {
+    STOA_CLUSTER_SECRET_PREVIOUS: 'short',
+    STOA_CLUSTER_SECRET: 'Zk3vQ8mR1xT6bY9cL4nW7pD2sF5gH0jA',
+  },
   'a password from a tutorial': { STOA_DATABASE_URL: 'postgres://tenant:Postgres@db/stoa' },
   'a password that is the login': { STOA_SYSTEM_DATABASE_URL: 'postgres://sys:sys@db/stoa' },
   'two doors under one login': { STOA_SYSTEM_DATABASE_URL: production.STOA_OPERATOR_DATABASE_URL },
@@ -450,4 +454,39 @@ test("traces are on only where OpenTelemetry's own variables name a collector", 
   );
   assert.equal(isTracingConfigured({ ...endpoint, OTEL_SDK_DISABLED: 'true' }), false);
   assert.equal(isTracingConfigured({ ...endpoint, OTEL_TRACES_EXPORTER: 'none' }), false);
+});
+
+const clusterSecret = 'Zk3vQ8mR1xT6bY9cL4nW7pD2sF5gH0jA';
+
+test('what needs the secret of the cluster is refused without it', () => {
+  const needing = {
+    STOA_CLUSTER_SECRET_PREVIOUS: 'x',
+    STOA_CLUSTER_LISTEN: '127.0.0.1:8082',
+    STOA_ROLE_URLS: 'control=http://10.0.0.5:8082',
+  };
+  for (const [name, value] of Object.entries(needing)) {
+    assert.deepEqual(faultNames({ [name]: value }), [name]);
+    assert.deepEqual(faultNames({ [name]: value, STOA_CLUSTER_SECRET: clusterSecret }), []);
+  }
+});
+
+test('the two secrets of a rotation differ, and the three listeners have addresses of their own', () => {
+  const secrets = { STOA_CLUSTER_SECRET: clusterSecret, STOA_CLUSTER_SECRET_PREVIOUS: clusterSecret };
+  assert.deepEqual(faultNames(secrets), ['STOA_CLUSTER_SECRET_PREVIOUS']);
+  for (const address of ['127.0.0.1:8080', '127.0.0.1:8081']) {
+    const environment = { STOA_CLUSTER_SECRET: clusterSecret, STOA_CLUSTER_LISTEN: address };
+    assert.deepEqual(faultNames(environment), ['STOA_CLUSTER_LISTEN']);
+  }
+});
+
+test('STOA_ROLE_URLS names roles that there are, each with addresses that are only that', () => {
+  const faultOf = (text: string): string | undefined =>
+    faultsOf({ STOA_CLUSTER_SECRET: clusterSecret, STOA_ROLE_URLS: text })[0]?.wrong;
+  assert.equal(faultOf('control=http://a:1, control=https://b,gateway=http://[::1]:3/'), undefined);
+  assert.match(faultOf('http://a:1') ?? '', /not role=url/);
+  assert.match(faultOf('kitchen=http://a:1') ?? '', /no role named kitchen; the roles are gateway, control/);
+  for (const url of ['ftp://a', 'a:1', 'http://a/path', 'http://me:pw@a', 'http://a?x', '']) {
+    assert.match(faultOf(`control=${url}`) ?? '', /the URL of control/, url);
+  }
+  assert.match(faultOf('control=http://a:1,control=http://a:1/') ?? '', /the same URL twice/);
 });

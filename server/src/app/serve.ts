@@ -161,8 +161,10 @@ async function drain(
   listeners.beginDrain();
   await pause(settings.drainDelayMs);
   const closed = listeners.drain();
+  const deadlineAtMs = performance.now() + settings.drainDeadlineMs;
   await composition.gateway.drain(settings.drainDeadlineMs);
-  const cut = setTimeout(() => listeners.destroy(), 1_000);
+  // What was forwarded to other roles, or called by them, has the rest of the deadline.
+  const cut = setTimeout(() => listeners.destroy(), Math.max(1_000, deadlineAtMs - performance.now()));
   await closed;
   clearTimeout(cut);
   for (const part of lifecycles.toReversed()) {

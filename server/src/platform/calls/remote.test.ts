@@ -6,7 +6,7 @@ import { after, test } from 'node:test';
 import { setTimeout as pause } from 'node:timers/promises';
 import { internalPrefix } from '@stoa/contracts';
 import { createOutboundClient } from '#http';
-import { type Logger, silentLogger, systemClock } from '#kernel';
+import { AppError, type Logger, silentLogger, systemClock } from '#kernel';
 import { createFixtureService, fixtureApi, startReceiver, testCall, testSecrets } from '#testing';
 import { createDestinations } from './destinations.ts';
 import { remoteService } from './remote.ts';
@@ -96,12 +96,15 @@ async function send(
     agent: false,
   });
   request.end(body);
-  const [response]: http.IncomingMessage[] = await once(request, 'response');
-  assert.ok(response);
+  const response = await new Promise<http.IncomingMessage>((resolve, reject) => {
+    request.on('response', resolve);
+    request.on('error', reject);
+  });
   const chunks: Uint8Array[] = [];
-  for await (const chunk of response) chunks.push(chunk);
+  response.on('data', (chunk: Uint8Array) => chunks.push(chunk));
+  await once(response, 'end');
   const text = Buffer.concat(chunks).toString();
-  return `${response.statusCode} ${/"code":"(\w+)"/.exec(text)?.[1] ?? 'done'}`;
+  return `${response.statusCode ?? 0} ${/"code":"(\w+)"/.exec(text)?.[1] ?? 'done'}`;
 }
 
 test('only a signed call is made, once, with the body that was signed', async () => {
@@ -231,7 +234,7 @@ test('an answer that is none of a method is internal_error; a process that start
       .count(undefined, testCall())
       .then(
         (count) => count,
-        (error: Error) => ('code' in error ? error.code : error),
+        (error: unknown) => (error instanceof AppError ? error.code : error),
       );
   };
   assert.equal(await codeOf(200, '{"version":1,"output":4}'), 4);
