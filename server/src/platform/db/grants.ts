@@ -56,11 +56,13 @@ export const systemGrants = {
     'platform.drop_partitions': ['execute'],
     'platform.make_month_partitions': ['execute'],
     'platform.drop_month_partitions': ['execute'],
+    'platform.hold_fence': ['execute'],
   },
   /** Deletes what is past its stated retention. */
   retention: {
     'tenant.idempotency_keys': ['select', 'delete'],
     'platform.idempotency_keys': ['select', 'delete'],
+    'platform.hold_fence': ['execute'],
   },
   /**
    * Deletes the rows of tenants whose grace is over. This list is the purge's list of tables, emptied in this order and

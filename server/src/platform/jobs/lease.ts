@@ -2,8 +2,25 @@ import { sql } from 'kysely';
 import type { SystemHandle } from '#db';
 
 export interface Lease {
-  /** Grows with every new holder; write it beside what the holder changes to tell a late write from the present one. */
+  /** Grows with every new holder; `requireFence` tells a late write by it from the present holder's. */
   readonly fence: bigint;
+}
+
+/** The lease has another holder by now, so this one's write was refused. */
+export class LeaseLost extends Error {
+  override readonly name = 'LeaseLost';
+}
+
+/**
+ * Holds a transaction to the lease: throws `LeaseLost` where the lease has a newer fence, and while the transaction lasts
+ * nobody else can take it. The transaction's system job lists `platform.hold_fence` in `grants.ts`. One row by its
+ * primary key, which others who look at the lease wait for: keep the transaction short.
+ */
+export async function requireFence(tx: SystemHandle, name: string, fence: bigint): Promise<void> {
+  const { rows } = await sql<{ holds: boolean }>`
+    select platform.hold_fence(${name}, ${fence}::bigint) as holds
+  `.execute(tx);
+  if (rows[0]?.holds !== true) throw new LeaseLost(`the lease ${name} is no longer held with fence ${fence}`);
 }
 
 /**

@@ -3,11 +3,13 @@ import { after, before, test } from 'node:test';
 import { sql } from 'kysely';
 import { manualClock, silentLogger } from '#kernel';
 import { openTestDatabase, type TestDatabase } from '#testing';
-import { createTimers, type Timers, type TimerTask } from './index.ts';
+import { createTimers, LeaseLost, type Timers, type TimerTask } from './index.ts';
+
+const progressId = '01900000-0000-7000-8000-000000000000';
 
 let database: TestDatabase;
 before(async () => {
-  database = await openTestDatabase({ migrations: [] });
+  database = await openTestDatabase();
 });
 after(() => database.close());
 
@@ -57,6 +59,50 @@ test('a holder that vanished is replaced after its lease, with a higher fence', 
   assert.equal(await second.runNow('vanished'), 'done');
   assert.equal(await second.runNow('vanished'), 'done');
   assert.deepEqual(fences, [1n, 2n, 2n]);
+  await second.stop();
+});
+
+test('the late write of a leader that stood still is refused, and its successor’s stands', async () => {
+  const paused = Promise.withResolvers<void>();
+  const resumed = Promise.withResolvers<void>();
+  const writes: bigint[] = [];
+  const late: unknown[] = [];
+  const write = async ({ withSystem, fence }: Parameters<TimerTask['run']>[0]): Promise<void> => {
+    await withSystem('jobs', async (tx) => {
+      await sql`
+        insert into jobs.progress (job_id, attempt, value, note) values (${progressId}::uuid, 0, 0, ${String(fence)})
+        on conflict (job_id) do update set note = excluded.note
+      `.execute(tx);
+    });
+    writes.push(fence);
+  };
+  const first = timersOf([
+    {
+      name: 'leader',
+      everyMs: 60_000,
+      async run(context) {
+        await write(context);
+        paused.resolve();
+        await resumed.promise;
+        await write(context).catch((error: unknown) => late.push(error));
+      },
+    },
+  ]);
+  const second = timersOf([{ name: 'leader', everyMs: 60_000, run: write }]);
+  const run = first.runNow('leader');
+  await paused.promise;
+  await expireLease('leader');
+  assert.equal(await second.runNow('leader'), 'done');
+  resumed.resolve();
+  assert.equal(await run, 'done');
+  assert.deepEqual(writes, [1n, 2n]);
+  assert.ok(late[0] instanceof LeaseLost);
+  const note = await database.db.withSystem('jobs', async (tx) => {
+    const { rows } = await sql<{ note: string }>`select note from jobs.progress`.execute(tx);
+    return rows[0]?.note;
+  });
+  assert.equal(note, '2');
+  await first.stop();
   await second.stop();
 });
 

@@ -5,12 +5,14 @@
  * or the process stops, so that while one process lives the others only look. The lease lasts twice the interval, and
  * at least as long as a run may take: a holder that was killed is replaced after that time. A run that outlasts its
  * deadline is told so by its signal; the next turn waits for it whatever it does, so runs never overlap in a process.
+ * What a run writes through its own `withSystem` is checked against the lease's fence, so that the late write of a
+ * process that stood still is refused.
  */
 
 import { randomUUID } from 'node:crypto';
 import type { Database } from '#db';
 import type { Clock, Lifecycle, Logger } from '#kernel';
-import { giveLeaseBack, takeLease } from './lease.ts';
+import { giveLeaseBack, requireFence, takeLease } from './lease.ts';
 
 export interface TimerTask {
   /** Names the lease and the log lines: `retention`, `purge`. */
@@ -25,7 +27,14 @@ export interface TimerTask {
 
 export interface TimerRun {
   readonly signal: AbortSignal;
+  /** Grows with every new holder of the lease. */
   readonly fence: bigint;
+  /**
+   * The system's door for what the task writes: as `Database.withSystem`, in a transaction that commits only while this
+   * run's lease is the present one. A run that stood still for longer than its lease gets `LeaseLost` instead of writing
+   * over its successor. The system job lists `platform.hold_fence`.
+   */
+  readonly withSystem: Database['withSystem'];
 }
 
 export type TimerOutcome = 'done' | 'failed' | 'held_elsewhere';
@@ -129,7 +138,20 @@ class Timer {
       const lease = await db.withSystem('leases', (tx) => takeLease(tx, this.name, this.#holder, leaseMs));
       if (lease === null) return 'held_elsewhere';
       const signal = AbortSignal.any([this.#stopping, AbortSignal.timeout(runMs)]);
-      await this.#task.run({ signal, fence: lease.fence });
+      const { fence } = lease;
+      await this.#task.run({
+        signal,
+        fence,
+        withSystem: (job, fn, options) =>
+          db.withSystem(
+            job,
+            async (tx) => {
+              await requireFence(tx, this.name, fence);
+              return fn(tx);
+            },
+            options,
+          ),
+      });
       logger.info({ timer: this.name, durationMs: clock.monotonic() - startedAtMs }, 'a timer ran');
       return 'done';
     } catch (error) {

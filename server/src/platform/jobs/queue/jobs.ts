@@ -2,7 +2,7 @@ import type { Database, OperatorHandle, SystemHandle, TenantHandle } from '#db';
 import type { creatingOperatorRoute, operatorRoute, Route } from '#http';
 import { AppError, type Clock, type HealthPart, isUuid, type Lifecycle, type Logger, newUuid } from '#kernel';
 import type { MetricRegistry } from '#telemetry';
-import { createTimers } from '../timers.ts';
+import { createTimers, type TimerRun } from '../timers.ts';
 import { createBoss, queueOptions } from './boss.ts';
 import type { Job, NamedJob } from './define.ts';
 import { jobRoutes, type JobRoutesDependencies, noSuchJob } from './http.ts';
@@ -113,9 +113,10 @@ export function createJobs(deps: JobsDependencies, settings: JobsSettings): Jobs
     },
     jobs,
   );
-  const upkeep = async (): Promise<void> => {
+  // pg-boss claims each queue before it sweeps it, so two that sweep at once do no harm.
+  const upkeep = async ({ withSystem }: Pick<TimerRun, 'withSystem'>): Promise<void> => {
     await boss.supervise();
-    await db.withSystem('jobs', deleteOldProgress);
+    await withSystem('jobs', deleteOldProgress);
     worker.look();
   };
   const api = enqueuing(() => worker.nudge());
@@ -146,7 +147,7 @@ export function createJobs(deps: JobsDependencies, settings: JobsSettings): Jobs
     }),
     lifecycle: jobsLifecycle({ deps, boss, jobs, worker, upkeep }, { ...settings, upkeepMs, leaseSeconds }),
     health: { name: 'jobs', isHealthy: () => worker.isHealthy },
-    upkeep,
+    upkeep: () => upkeep(db),
   };
 }
 
@@ -187,7 +188,7 @@ interface Parts {
   readonly boss: ReturnType<typeof createBoss>;
   readonly jobs: ReadonlyMap<string, NamedJob>;
   readonly worker: Worker;
-  readonly upkeep: () => Promise<void>;
+  readonly upkeep: (run: TimerRun) => Promise<void>;
 }
 
 function jobsLifecycle(
