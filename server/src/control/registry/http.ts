@@ -116,7 +116,7 @@ function policyRoutes({ policies }: RegistryRoutesDeps): Route[] {
       versioned(200, await policies.readTenant(principal.tenantId)),
     ),
     tenantRoute(replaceTenantPolicy, async ({ body }, principal, context) =>
-      versioned(200, await policies.replaceTenant(principal.tenantId, body, context.ifMatch)),
+      versioned(200, await policies.replaceTenant(principal.tenantId, body, context.ifMatch, principal)),
     ),
   ];
 }

@@ -1,6 +1,7 @@
 import type { operatorPolicy, tenantPolicy } from '@stoa/contracts';
 import type { z } from 'zod';
 import type { Database, OperatorContext } from '#db';
+import { appendEvents, changedFields, controlChanged, type TypedEvent } from '#events';
 import { AppError, requireVersion, type TenantId } from '#kernel';
 import type { Target } from '#models';
 import { type Catalog, chatTargets } from './catalog.ts';
@@ -43,6 +44,7 @@ export interface PolicyStore {
     tenantId: TenantId,
     values: { order: readonly string[]; allowed: readonly string[] | null },
     ifMatch: string | null,
+    by: { readonly keyId: string },
   ): Promise<z.infer<typeof tenantPolicy>>;
   readOperator(by: OperatorContext): Promise<z.infer<typeof operatorPolicy>>;
   replaceOperator(
@@ -149,6 +151,7 @@ class Policies implements PolicyStore {
     tenantId: TenantId,
     values: { order: readonly string[]; allowed: readonly string[] | null },
     ifMatch: string | null,
+    by: { readonly keyId: string },
   ): Promise<z.infer<typeof tenantPolicy>> {
     const { entries } = this.#deps.catalog();
     requireTargets('order', values.order, (id) => entries.get(id)?.target, 'chat');
@@ -160,10 +163,12 @@ class Policies implements PolicyStore {
     const row = await this.#deps.db.withTenant({ tenantId }, async (tx) => {
       const found = await lockOwnPolicy(tx, tenantId);
       requireVersion(ifMatch, Number(found.version));
-      return updateOwnPolicy(tx, tenantId, {
+      const changed = await updateOwnPolicy(tx, tenantId, {
         order: JSON.stringify(values.order),
         allowed: allowed === null ? null : JSON.stringify(allowed),
       });
+      await appendEvents(tx, [policyTold(found, changed, by)]);
+      return changed;
     });
     this.#remember(tenantId, row);
     this.#deps.onTenantPolicy(tenantId, Number(row.version));
@@ -190,6 +195,26 @@ class Policies implements PolicyStore {
     await this.#deps.onOperatorOrder();
     return operatorObject(row, this.#deps.catalog());
   }
+}
+
+/** `control.changed.v1` of a tenant's policy, which has the tenant's id; the first setting makes it. */
+function policyTold(before: PolicyRow, after: PolicyRow, by: { readonly keyId: string }): TypedEvent {
+  const { tenant_id: tenantId, changed_at: changedAt } = after;
+  const fields = (row: PolicyRow) => ({ order: row.target_order, allowed: row.allowed });
+  const isNew = before.version === 0n;
+  return controlChanged(
+    { tenantId, changedAt },
+    {
+      resource: 'policy',
+      resource_id: tenantId,
+      change: isNew ? 'created' : 'changed',
+      version: Number(after.version),
+      state: null,
+      name: null,
+      changed_fields: isNew ? [] : changedFields(fields(before), fields(after)),
+      changed_by: `key:${by.keyId}`,
+    },
+  );
 }
 
 /** A JSON array of strings from the database; anything else counts as empty. */

@@ -1,7 +1,9 @@
 import type { Database } from '#db';
 import type { Route } from '#http';
+import type { NamedJob } from '#jobs';
 import type { Clock, Logger, TenantId } from '#kernel';
 import { tenantRoutes } from './http.ts';
+import { purgeJob } from './jobs.ts';
 import { purgeTenants } from './purge.ts';
 import { createTenantStore } from './tenants.ts';
 import type { TenantsApi } from './types.ts';
@@ -23,12 +25,7 @@ export interface TenantsModule {
   readonly api: TenantsApi;
   /** For the admin listener. */
   readonly routes: Route[];
-  /** For one process at a time. */
-  readonly tasks: readonly {
-    readonly name: string;
-    readonly intervalMs: number;
-    run(): Promise<void>;
-  }[];
+  readonly jobs: readonly NamedJob[];
 }
 
 /** The tenants: who is served, who is suspended, who is gone. See README.md. */
@@ -43,14 +40,6 @@ export function createTenants(deps: TenantsDeps): TenantsModule {
   return {
     api,
     routes: tenantRoutes(store),
-    tasks: [
-      {
-        name: 'tenants.purge',
-        intervalMs: 60 * 60 * 1000,
-        async run() {
-          await api.purge();
-        },
-      },
-    ],
+    jobs: [purgeJob(api)],
   };
 }

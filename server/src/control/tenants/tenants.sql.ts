@@ -95,11 +95,14 @@ export async function selectPurgeable(
   return rows.map((row) => row.tenant_id);
 }
 
-/** Marks the tenant as being purged; false where it was restored in the meantime. */
+/**
+ * Marks the tenant as being purged; false where it was restored in the meantime. No change that anybody is told of, so
+ * the version stays.
+ */
 export async function markPurgeStarted(tx: SystemHandle, tenantId: string, now: Date): Promise<boolean> {
   const { rows } = await sql`
     update tenant.tenants
-    set purge_started_at = coalesce(purge_started_at, ${now}), version = version + 1, changed_at = clock_timestamp()
+    set purge_started_at = coalesce(purge_started_at, ${now})
     where tenant_id = ${tenantId} and state = 'deleted' and purge_after <= ${now}
     returning tenant_id
   `.execute(tx);

@@ -1,5 +1,6 @@
 import type { TenantObject } from '@stoa/contracts';
 import type { Database, OperatorContext, OperatorHandle } from '#db';
+import { appendEvents } from '#events';
 import {
   AppError,
   asTenantId,
@@ -19,6 +20,7 @@ import {
   type TenantValues,
   updateTenant,
 } from './tenants.sql.ts';
+import { tenantTold } from './told.ts';
 import type { TenantChange, TenantsApi } from './types.ts';
 
 export interface TenantStoreDeps {
@@ -52,9 +54,10 @@ async function changeLocked(
     if (found === undefined) throw noSuchTenant();
     requireVersion(ifMatch, Number(found.version));
     const values = decide(found);
-    return values === null
-      ? { row: found, isChanged: false }
-      : { row: await updateTenant(tx, id, values), isChanged: true };
+    if (values === null) return { row: found, isChanged: false };
+    const changed = await updateTenant(tx, id, values);
+    await appendEvents(tx, [tenantTold(found, changed)]);
+    return { row: changed, isChanged: true };
   });
   if (isChanged) await onChanged(id, Number(row.version));
   return toObject(row);
@@ -66,9 +69,11 @@ export function createTenantStore(deps: TenantStoreDeps): TenantStore {
     async create(by, name, answer) {
       const tenantId = newTenantId();
       const createdAt = new Date(clock.now());
-      return db.withOperator({ ...by, tenantId }, 'tenants.create', async (tx) =>
-        answer(tx, toObject(await insertTenant(tx, { tenantId, name, createdAt }))),
-      );
+      return db.withOperator({ ...by, tenantId }, 'tenants.create', async (tx) => {
+        const row = await insertTenant(tx, { tenantId, name, createdAt });
+        await appendEvents(tx, [tenantTold(null, row)]);
+        return answer(tx, toObject(row));
+      });
     },
 
     async list(by, page) {

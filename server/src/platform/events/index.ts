@@ -1,3 +1,4 @@
+export { createEvents, type EventsModule } from './dispatch/events-module.ts';
 export { createDispatcher, type Dispatcher, type DispatcherSettings } from './dispatch/dispatcher.ts';
 export {
   binaryCloudEvent,
@@ -6,6 +7,7 @@ export {
   parseStructuredCloudEvent,
   structuredCloudEvent,
 } from './cloudevents.ts';
+export { changedFields, controlChanged } from './control-changed.ts';
 export { createEventLog, type EventLog, type EventLogSettings } from './event-log.ts';
 export { appendEventsFrom, logStart, readEvents } from './event-log.sql.ts';
 export { familyOf } from './event-type.ts';

@@ -1,5 +1,6 @@
 import type { ApiKeyObject, ChangeKeyBody, CreateKeyBody } from '@stoa/contracts';
 import type { Database, OperatorContext } from '#db';
+import { appendEvents } from '#events';
 import { AppError, type Clock, type Page, pageOf, requireVersion, type TenantPrincipal } from '#kernel';
 import { isKeyId, keyPrefixes, makeKey } from '../key-format.ts';
 import { requireWithinOwnGrant } from './grant-bound.ts';
@@ -15,6 +16,7 @@ import {
   selectTenantState,
   updateKey,
 } from './keys.sql.ts';
+import { keyTold } from './told.ts';
 
 /** Who manages keys: the operator, for any tenant, or a key of the tenant itself. */
 export type KeyCaller =
@@ -81,9 +83,10 @@ async function changeLocked(
     if (found === undefined) throw noSuchKey();
     requireVersion(ifMatch, Number(found.version));
     const values = await decide(tx, found);
-    return values === null
-      ? { row: found, isChanged: false }
-      : { row: await updateKey(tx, tenantId, keyId, values), isChanged: true };
+    if (values === null) return { row: found, isChanged: false };
+    const changed = await updateKey(tx, tenantId, keyId, values);
+    await appendEvents(tx, [keyTold(found, changed, shownCaller(caller))]);
+    return { row: changed, isChanged: true };
   });
   if (isChanged) await onChanged(row);
   return keyObject(row);
@@ -139,7 +142,9 @@ async function create<Answer>(
     await requireLivingTenant(tx, tenantId);
     await requireGrantable(tx, caller, values);
     const made = { tenantId, keyId, hash, lastFour, createdAt, createdBy: creatorOf(caller) };
-    return answer(tx, { ...keyObject(await insertKey(tx, made, values)), key });
+    const row = await insertKey(tx, made, values);
+    await appendEvents(tx, [keyTold(null, row, shownCaller(caller))]);
+    return answer(tx, { ...keyObject(row), key });
   });
 }
 
@@ -181,6 +186,11 @@ async function requireGrantable(tx: KeyHandle, caller: KeyCaller, values: KeyVal
 
 function creatorOf(caller: KeyCaller): string {
   return caller.kind === 'operator' ? `operator:${caller.by.operator}` : `key:${caller.principal.keyId}`;
+}
+
+/** Who it was, for the tenant: which of the operator's keys is in the audit entries alone. */
+function shownCaller(caller: KeyCaller): string {
+  return caller.kind === 'operator' ? 'operator' : `key:${caller.principal.keyId}`;
 }
 
 function futureTime(text: string | null, now: Date): Date | null {

@@ -1,0 +1,54 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { controlChangedV1 } from '@stoa/contracts';
+import { sql } from 'kysely';
+import { AppError, asTenantId } from '#kernel';
+import { openTestDatabase, testedAdapters } from '#testing';
+import { createPolicyStore } from './policies.ts';
+
+for (const adapter of testedAdapters()) {
+  test(`each setting of a tenant's policy is told once, and a refused one is not, on ${adapter}`, async () => {
+    const database = await openTestDatabase({ adapter });
+    try {
+      const tenantId = asTenantId(await database.newTenant());
+      const policies = createPolicyStore({
+        db: database.db,
+        monotonicMs: () => 0,
+        catalog: () => ({ entries: new Map(), chatOrder: [], warnings: [] }),
+        onOperatorOrder: async () => undefined,
+        onTenantPolicy: () => undefined,
+      });
+      const by = { keyId: '00a1B2c3D4e5' };
+      const values = { order: [], allowed: null };
+      await policies.replaceTenant(tenantId, values, null, by);
+      await assert.rejects(policies.replaceTenant(tenantId, values, '"7"', by), AppError);
+      await policies.replaceTenant(tenantId, { order: [], allowed: [] }, '"1"', by);
+      const { rows } = await database.db.withTenant({ tenantId }, (tx) =>
+        sql<{
+          data: string;
+          keyversion: bigint;
+        }>`select data, keyversion from tenant.events order by seq`.execute(tx),
+      );
+      assert.deepEqual(
+        rows.map((row) => row.keyversion),
+        [1n, 2n],
+      );
+      const told = rows.map((row) => controlChangedV1.parse(JSON.parse(row.data)));
+      assert.deepEqual(
+        told.map((data) => [
+          data.resource,
+          data.resource_id,
+          data.change,
+          data.changed_fields,
+          data.changed_by,
+        ]),
+        [
+          ['policy', tenantId, 'created', [], 'key:00a1B2c3D4e5'],
+          ['policy', tenantId, 'changed', ['allowed'], 'key:00a1B2c3D4e5'],
+        ],
+      );
+    } finally {
+      await database.close();
+    }
+  });
+}
