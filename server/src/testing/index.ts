@@ -96,3 +96,4 @@ export {
 } from './calls/calls-contract.ts';
 export { createFixtureService, fixtureApi, type FixtureState } from './calls/fixture-service.ts';
 export { startListener, startReceiver, type TestListener, testSecrets } from './calls/test-listener.ts';
+export { type SelfSigned, selfSigned } from './self-signed.ts';
