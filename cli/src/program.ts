@@ -1,6 +1,9 @@
 import { Command } from 'commander';
 import { addModelCommands, addProviderCommands } from './commands/catalog.ts';
 import { addChatCommand } from './commands/chat.ts';
+import { addJobCommands } from './commands/jobs.ts';
+import { addDeadLetterCommands } from './commands/dead-letters.ts';
+import { addEventCommands } from './commands/events.ts';
 import { addKeyCommands } from './commands/keys.ts';
 import { addRequestCommands } from './commands/requests.ts';
 import { addServerCommands } from './commands/server.ts';
@@ -40,6 +43,9 @@ export function createProgram(context: Context, complain: (text: string) => void
   addTenantCommands(program, context);
   addKeyCommands(program, context);
   addProviderCommands(program, context);
+  addEventCommands(program, context);
+  addDeadLetterCommands(program, context);
+  addJobCommands(program, context);
   program.commandsGroup(groups.tenant);
   addChatCommand(program, context);
   addRequestCommands(program, context);

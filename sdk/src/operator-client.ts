@@ -4,28 +4,39 @@ import {
   changeTenant,
   changeTenantKey,
   createControlModel,
+  createEventReplay,
   createProvider,
   createTenant,
   createTenantKey,
   deleteControlModel,
   deleteProvider,
   deleteTenant,
+  discardDeadLetters,
+  followEvents,
   importPrices,
   listAuditEntries,
   listControlModels,
+  listDeadLetters,
+  listJobRuns,
+  listJobs,
   listPrices,
   listProviders,
   listTenantKeys,
   listTenants,
   overridePrice,
   readControlModel,
+  readDeadLetter,
+  readEventReplay,
+  readJobRun,
   readOperatorPolicy,
   readProvider,
   readTenant,
   readTenantKey,
+  redriveDeadLetters,
   removePriceOverride,
   replaceOperatorPolicy,
   revokeTenantKey,
+  runJob,
 } from '@stoa/contracts';
 import type { BodyOf, QueryOf, ResultOf } from './endpoint-types.ts';
 import { createListing, following, type Listing } from './listing.ts';
@@ -132,6 +143,51 @@ export interface OperatorClient extends Pick<Transport, 'call' | 'exchange' | 's
       options?: CallOptions,
     ): Promise<ResultOf<typeof replaceOperatorPolicy>>;
   };
+  readonly jobs: {
+    /** By name. */
+    list(query?: QueryOf<typeof listJobs>, options?: CallOptions): Listing<ResultOf<typeof listJobs>>;
+    /** Newest first. */
+    runs(
+      name: string,
+      query?: QueryOf<typeof listJobRuns>,
+      options?: CallOptions,
+    ): Listing<ResultOf<typeof listJobRuns>>;
+    readRun(name: string, id: string, options?: CallOptions): Promise<ResultOf<typeof readJobRun>>;
+    /** Enqueues a run; `readRun` tells what became of it. */
+    run(name: string, body?: BodyOf<typeof runJob>, options?: CallOptions): Promise<ResultOf<typeof runJob>>;
+  };
+  /** Events that consumers could not handle. */
+  readonly deadLetters: {
+    /** Newest first; dead and parked ones unless the query names a state. */
+    list(
+      query?: QueryOf<typeof listDeadLetters>,
+      options?: CallOptions,
+    ): Listing<ResultOf<typeof listDeadLetters>>;
+    read(id: string, options?: CallOptions): Promise<ResultOf<typeof readDeadLetter>>;
+    /** Hands them to their consumers again; with `dry_run` it only says which. */
+    redrive(
+      body: BodyOf<typeof redriveDeadLetters>,
+      options?: CallOptions,
+    ): Promise<ResultOf<typeof redriveDeadLetters>>;
+    /** For good. The reason goes to the audit. */
+    discard(
+      body: BodyOf<typeof discardDeadLetters>,
+      options?: CallOptions,
+    ): Promise<ResultOf<typeof discardDeadLetters>>;
+  };
+  readonly events: {
+    /** What the log holds behind `after`, oldest first; begins at its end. `last_id` is the `after` of the next call. */
+    follow(
+      query?: QueryOf<typeof followEvents>,
+      options?: CallOptions,
+    ): Promise<ResultOf<typeof followEvents>>;
+    /** Hands a tenant's events to one consumer again. */
+    replay(
+      body: BodyOf<typeof createEventReplay>,
+      options?: CallOptions,
+    ): Promise<ResultOf<typeof createEventReplay>>;
+    readReplay(id: string, options?: CallOptions): Promise<ResultOf<typeof readEventReplay>>;
+  };
   readonly audit: {
     list(
       query?: QueryOf<typeof listAuditEntries>,
@@ -162,6 +218,13 @@ export function createOperatorClient(options: OperatorClientOptions): OperatorCl
     policy: {
       read: (given = {}) => call(readOperatorPolicy, given),
       replace: (body, given) => call(replaceOperatorPolicy, { ...given, body }),
+    },
+    jobs: jobsOf(transport),
+    deadLetters: deadLettersOf(transport),
+    events: {
+      follow: (query = {}, given = {}) => call(followEvents, { ...given, query }),
+      replay: (body, given) => call(createEventReplay, { ...given, body }),
+      readReplay: (id, given) => call(readEventReplay, { ...given, params: { id } }),
     },
     audit: {
       list: (query = {}, given = {}) =>
@@ -201,6 +264,19 @@ function keysOf({ call }: Transport): OperatorClient['keys'] {
   };
 }
 
+function jobsOf({ call }: Transport): OperatorClient['jobs'] {
+  return {
+    list: (query = {}, given = {}) =>
+      createListing((after) => call(listJobs, { ...given, query: following(query, after) })),
+    runs: (name, query = {}, given = {}) =>
+      createListing((after) =>
+        call(listJobRuns, { ...given, params: { name }, query: following(query, after) }),
+      ),
+    readRun: (name, id, given) => call(readJobRun, { ...given, params: { name, id } }),
+    run: (name, body = {}, given = {}) => call(runJob, { ...given, params: { name }, body }),
+  };
+}
+
 function providersOf({ call, send }: Transport): OperatorClient['providers'] {
   return {
     create: (body, given) => call(createProvider, { ...given, body }),
@@ -220,5 +296,15 @@ function modelsOf({ call, send }: Transport): OperatorClient['models'] {
     read: (id, given) => call(readControlModel, { ...given, params: { id } }),
     change: (id, body, given) => call(changeControlModel, { ...given, params: { id }, body }),
     remove: (id, given) => send(deleteControlModel, { ...given, params: { id } }),
+  };
+}
+
+function deadLettersOf({ call }: Transport): OperatorClient['deadLetters'] {
+  return {
+    list: (query = {}, given = {}) =>
+      createListing((after) => call(listDeadLetters, { ...given, query: following(query, after) })),
+    read: (id, given) => call(readDeadLetter, { ...given, params: { id } }),
+    redrive: (body, given) => call(redriveDeadLetters, { ...given, body }),
+    discard: (body, given) => call(discardDeadLetters, { ...given, body }),
   };
 }

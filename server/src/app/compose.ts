@@ -2,8 +2,15 @@ import type { Settings } from '@stoa/contracts';
 import { createCache } from '#cache';
 import { type Database, observeDatabase } from '#db';
 import { createGateway, type GatewayModule } from '#gateway';
-import { type Authenticator, createOutboundClient, type IdempotencyStore, type Route } from '#http';
-import { createTimers, observeTimers } from '#jobs';
+import {
+  type Authenticator,
+  createOutboundClient,
+  creatingOperatorRoute,
+  type IdempotencyStore,
+  operatorRoute,
+  type Route,
+} from '#http';
+import { createJobs, createTimers, type JobsModule, observeTimers } from '#jobs';
 import { asTenantId, fromTypeId, type HealthPart, type Lifecycle, systemClock } from '#kernel';
 import type { ProviderKind } from '#models';
 import { createQuotas } from '#quotas';
@@ -15,7 +22,7 @@ import { type ControlPlane, createControlPlane } from './control-plane.ts';
 import type { DataDirectory } from './data-directory.ts';
 import type { FirstStartPort } from './first-start.ts';
 import { createModels, type ModelParts } from './models.ts';
-import { roleOfPath, type RoleSet } from './roles.ts';
+import { roleOfPath, type RoleSet, roleTable } from './roles.ts';
 
 /** Every module built and wired, by role. Nothing runs until the lifecycles are started, in their order. */
 export interface Composition {
@@ -56,7 +63,9 @@ export async function compose(input: ComposeInput): Promise<Composition> {
   const control = createControlPlane(input, models, shared.broadcast);
   const gateway = composeGateway(input, models, control);
   const timers = createTimers({ db, clock, logger }, [...control.tasks, ...gateway.tasks]);
-  const routes = [...control.routes, ...gateway.routes];
+  const jobs = composeJobs(input, control);
+  jobs.register(control.jobs);
+  const routes = [...control.routes, ...gateway.routes, ...jobs.routes];
   observeDatabase(telemetry.metrics, db);
   observeTimers(telemetry.metrics, timers);
   const { access, registry } = control;
@@ -75,8 +84,9 @@ export async function compose(input: ComposeInput): Promise<Composition> {
       warmUpLifecycle(models),
       gateway.lifecycle,
       ...(roles.has('control') ? [timers] : []),
+      jobs.lifecycle,
     ],
-    health: [...(shared.health ? [shared.health] : []), ...control.health, ...gateway.health],
+    health: [...(shared.health ? [shared.health] : []), ...control.health, ...gateway.health, jobs.health],
     gateway,
     firstStart: firstStartPort(control),
     describeAuto: () => describeAuto(registry),
@@ -97,6 +107,25 @@ function warmUpLifecycle(models: ModelParts): Lifecycle {
     },
     stop: () => warming,
   };
+}
+
+/** Every process declares the jobs and may enqueue them; those with a role that runs tasks run them. */
+function composeJobs({ db, telemetry, roles }: ComposeInput, { tenants }: ControlPlane): JobsModule {
+  const { logger, metrics } = telemetry;
+  return createJobs(
+    {
+      db,
+      clock: systemClock,
+      logger,
+      metrics,
+      operatorRoute,
+      creatingOperatorRoute,
+      async requireTenant(by, tenantId) {
+        await tenants.api.read(by, asTenantId(tenantId));
+      },
+    },
+    { isWorker: roles.names.some((name) => roleTable[name].runsTasks) },
+  );
 }
 
 function composeGateway(

@@ -2,7 +2,7 @@ import { type AccessModule, createAccess } from '#access';
 import { createAudit } from '#audit';
 import type { Broadcast } from '#cache';
 import type { Route } from '#http';
-import type { TimerTask } from '#jobs';
+import type { NamedJob, TimerTask } from '#jobs';
 import { createSealer, type HealthPart, type Lifecycle, systemClock } from '#kernel';
 import { createPrices, type PricesModule } from '#prices';
 import { createRegistry, type RegistryModule } from '#registry';
@@ -21,6 +21,7 @@ export interface ControlPlane {
   readonly registry: RegistryModule;
   readonly routes: readonly Route[];
   readonly tasks: readonly TimerTask[];
+  readonly jobs: readonly NamedJob[];
   /** In the order in which they start. */
   readonly lifecycles: readonly Lifecycle[];
   readonly health: readonly HealthPart[];
@@ -65,7 +66,8 @@ export function createControlPlane(
     prices,
     registry,
     routes: [...tenants.routes, ...access.routes, ...registry.routes, ...prices.routes, ...audit.routes],
-    tasks: [...tenants.tasks, ...access.tasks].map((task) => ({
+    jobs: tenants.jobs,
+    tasks: access.tasks.map((task) => ({
       name: task.name,
       everyMs: task.intervalMs,
       run: () => task.run(),

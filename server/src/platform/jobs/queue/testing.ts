@@ -6,7 +6,13 @@ import { creatingOperatorRoute, operatorRoute } from '#http';
 import { silentLogger, systemClock, toTypeId } from '#kernel';
 import type { MetricRegistry } from '#telemetry';
 import type { TestDatabase } from '#testing';
-import { createJobs, type JobsModule, type JobsSettings, type NamedJob } from '../index.ts';
+import {
+  createJobs,
+  type JobsDependencies,
+  type JobsModule,
+  type JobsSettings,
+  type NamedJob,
+} from '../index.ts';
 
 const nothing = { add: () => undefined, set: () => undefined, observe: () => undefined };
 const noMetrics: MetricRegistry = {
@@ -20,6 +26,7 @@ export function jobsOver(
   { db }: Pick<TestDatabase, 'db'>,
   jobs: readonly NamedJob[],
   settings: Partial<JobsSettings> = {},
+  requireTenant: JobsDependencies['requireTenant'] = () => Promise.resolve(),
 ): JobsModule {
   const module = createJobs(
     {
@@ -29,7 +36,7 @@ export function jobsOver(
       metrics: noMetrics,
       operatorRoute,
       creatingOperatorRoute,
-      requireTenant: () => Promise.resolve(),
+      requireTenant,
     },
     { isWorker: true, pollMs: 50, upkeepMs: 600_000, ...settings },
   );
