@@ -395,10 +395,12 @@ test('neither side is read faster than the other reads', async () => {
   const response = await responseTo(download);
   response.pause();
   // It is held back once nothing more goes out for a while; a gateway that hoards takes bytes for as long as they come.
-  for (let before = -1; before !== written && written < bound; ) {
-    before = written;
+  const isStill = async (): Promise<boolean> => {
+    const before = written;
     await pause(300);
-  }
+    return written === before || written >= bound;
+  };
+  while (!(await isStill()));
   assert.ok(written < bound, `${written} bytes for a caller that reads nothing`);
   download.destroy();
   const upload = open(gateway, '/v1/fixture', { method: 'POST' });

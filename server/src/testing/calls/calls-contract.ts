@@ -176,7 +176,7 @@ async function outcomeOf(run: () => Promise<unknown>): Promise<Outcome> {
     return { output: await run() };
   } catch (error) {
     assert.ok(error instanceof AppError, `something else than an AppError came out: ${String(error)}`);
-    if (error.code === 'internal_error') throw error.cause ?? error;
+    if (error.code === 'internal_error') throw error.cause instanceof Error ? error.cause : error;
     return { code: error.code, message: error.publicMessage, details: error.details };
   }
 }
