@@ -21,7 +21,7 @@ export async function appendEvents(tx: AnyHandle, events: readonly NewEvent[]): 
 }
 
 /** The event as the log holds it: its data checked and written as JSON, its key taken from the data. */
-export function encodeEvent(event: NewEvent): EncodedEvent {
+function encodeEvent(event: NewEvent): EncodedEvent {
   if (!isTyped(event)) return event;
   const { type, data, ...rest } = event;
   if (!isEventType(type)) throw refused(type, 'type', 'there is no event of this type');

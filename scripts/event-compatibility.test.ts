@@ -4,11 +4,11 @@ import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { test } from 'node:test';
 import { z } from 'zod';
-import { events } from '../checks/steps.ts';
-import { findBreaks, publishedPath } from './compatibility.ts';
-import { dataSchema, eventSchemas } from './schemas.ts';
+import { events } from './checks/steps.ts';
+import { findBreaks, publishedPath } from './events/compatibility.ts';
+import { dataSchema, eventSchemas } from './events/schemas.ts';
 
-const root = path.resolve(import.meta.dirname, '../..');
+const root = path.resolve(import.meta.dirname, '..');
 
 /** An open word as contracts declare it. */
 function open(...words: string[]) {
