@@ -15,6 +15,8 @@ export { knownWords } from './events/shared.ts';
 export * from './events/table.ts';
 export * from './http/audit.ts';
 export * from './http/chat.ts';
+export * from './http/dead-letters.ts';
+export * from './http/events.ts';
 export * from './http/health.ts';
 export * from './http/jobs.ts';
 export * from './http/keys.ts';

@@ -12,6 +12,7 @@ export const permissionTable = {
   'models:read': ['admin', 'developer', 'viewer'],
   'requests:read': ['admin', 'developer', 'viewer'],
   'usage:read': ['admin', 'developer', 'viewer'],
+  'events:read': ['admin', 'developer'],
   'policy:read': ['admin', 'developer', 'viewer'],
   'policy:write': ['admin'],
   'keys:read': ['admin'],

@@ -5,10 +5,12 @@ import {
   createKey,
   getReadiness,
   listKeys,
+  listOwnDeadLetters,
   listModels,
   listRequests,
   readKey,
   readModel,
+  readOwnDeadLetter,
   readRequest,
   readTenantPolicy,
   readUsage,
@@ -92,6 +94,15 @@ export interface TenantClient extends Pick<Transport, 'call' | 'exchange' | 'sen
     /** For good; effective within one second. */
     revoke(id: string, options?: CallOptions): Promise<ResultOf<typeof revokeKey>>;
   };
+  /** The tenant's own events that could not be handled. */
+  readonly deadLetters: {
+    /** Newest first. */
+    list(
+      query?: QueryOf<typeof listOwnDeadLetters>,
+      options?: CallOptions,
+    ): Listing<ResultOf<typeof listOwnDeadLetters>>;
+    read(id: string, options?: CallOptions): Promise<ResultOf<typeof readOwnDeadLetter>>;
+  };
   readonly policy: {
     read(options?: CallOptions): Promise<ResultOf<typeof readTenantPolicy>>;
     replace(
@@ -136,6 +147,11 @@ export function createTenantClient(options: TenantClientOptions): TenantClient {
       read: (id, given) => call(readKey, { ...given, params: { id } }),
       change: (id, body, given) => call(changeKey, { ...given, params: { id }, body }),
       revoke: (id, given) => call(revokeKey, { ...given, params: { id } }),
+    },
+    deadLetters: {
+      list: (query = {}, given = {}) =>
+        createListing((after) => call(listOwnDeadLetters, { ...given, query: following(query, after) })),
+      read: (id, given) => call(readOwnDeadLetter, { ...given, params: { id } }),
     },
     policy: {
       read: (given = {}) => call(readTenantPolicy, given),

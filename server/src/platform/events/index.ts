@@ -12,6 +12,7 @@ export { createEventLog, type EventLog, type EventLogSettings } from './event-lo
 export { appendEventsFrom, logStart, readEvents } from './event-log.sql.ts';
 export { familyOf } from './event-type.ts';
 export { createLogCarrier, type LogCarrierSettings } from './log-carrier/log-carrier.ts';
+export { createNatsEvents, type LeasePort, type NatsEvents, type NatsSettings } from './nats/index.ts';
 export { partitionCount, partitionOf } from './partition.ts';
 export type { HorizonCulprit, HorizonState, HorizonWatch } from './horizon.ts';
 export { appendEvents } from './publish.ts';

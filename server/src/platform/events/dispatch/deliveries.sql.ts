@@ -237,12 +237,29 @@ export async function countStored(tx: SystemHandle): Promise<readonly StoreCount
   return rows;
 }
 
-/** Forgets what is older than any event that could still arrive. Answers how many rows went. */
-export async function expireHandled(tx: SystemHandle, days: number, limit: number): Promise<number> {
-  const result = await sql`
-    delete from tenant.event_inbox where ctid = any(array(
-      select ctid from tenant.event_inbox
-      where handled_at < now() - make_interval(days => ${days}::integer) limit ${limit}))
-  `.execute(tx);
+/**
+ * Forgets what is older than any event that could still arrive; answers how many rows went. A position is kept while an
+ * event of its key lies in the store: it says which version is next.
+ */
+export async function expireConsumed(
+  tx: SystemHandle,
+  table: 'inbox' | 'positions',
+  days: number,
+  limit: number,
+): Promise<number> {
+  const statement =
+    table === 'inbox'
+      ? sql`
+        delete from tenant.event_inbox where (tenant_id, consumer, event_id) in (
+          select tenant_id, consumer, event_id from tenant.event_inbox
+          where handled_at < now() - make_interval(days => ${days}::integer) limit ${limit})`
+      : sql`
+        delete from tenant.event_positions where (tenant_id, consumer, type, key) in (
+          select tenant_id, consumer, type, key from tenant.event_positions p
+          where moved_at < now() - make_interval(days => ${days}::integer)
+            and not exists (select from tenant.event_deliveries d
+              where d.tenant_id = p.tenant_id and d.consumer = p.consumer and d.key = p.key)
+          limit ${limit})`;
+  const result = await statement.execute(tx);
   return Number(result.numAffectedRows ?? 0n);
 }

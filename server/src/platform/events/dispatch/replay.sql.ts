@@ -22,7 +22,7 @@ export interface ReplayRow {
 const replayColumns = sql`tenant_id, replay_id, consumer, from_time, state, xid::text as xid, seq,
   until_xid::text as until_xid, handed, failed, created_at, finished_at`;
 
-/** Asks for a replay of what the log holds now; what is told later reaches the consumer anyhow. */
+/** Asks for a replay of what the log holds now; undefined where there is no such tenant. What is told later reaches the consumer anyhow. */
 export async function insertReplay(
   tx: OperatorHandle,
   replay: {
@@ -34,8 +34,9 @@ export async function insertReplay(
 ): Promise<ReplayRow | undefined> {
   const { rows } = await sql<ReplayRow>`
     insert into tenant.event_replays (tenant_id, replay_id, consumer, from_time, state, until_xid)
-    values (${replay.tenantId}, ${replay.replayId}, ${replay.consumer}, ${replay.from}, 'running',
-      pg_snapshot_xmin(pg_current_snapshot()))
+    select tenant_id, ${replay.replayId}::uuid, ${replay.consumer}, ${replay.from}::timestamptz, 'running',
+      pg_snapshot_xmin(pg_current_snapshot())
+    from tenant.tenants where tenant_id = ${replay.tenantId}
     returning ${replayColumns}
   `.execute(tx);
   return rows[0];

@@ -63,7 +63,7 @@ export interface Arena extends TestDatabase {
 const nothing = { add: () => undefined, set: () => undefined, observe: () => undefined };
 
 /** Several dispatchers in one process would each declare the same metrics. */
-const noMetrics: MetricRegistry = {
+export const noMetrics: MetricRegistry = {
   counter: () => nothing,
   gauge: () => nothing,
   histogram: () => nothing,
