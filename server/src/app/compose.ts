@@ -1,6 +1,7 @@
 import type { Settings } from '@stoa/contracts';
 import { createCache } from '#cache';
 import { type Database, observeDatabase } from '#db';
+import { createEventLog, createEvents, type EventLog, type EventsModule } from '#events';
 import { createGateway, type GatewayModule } from '#gateway';
 import {
   type Authenticator,
@@ -9,6 +10,7 @@ import {
   type IdempotencyStore,
   operatorRoute,
   type Route,
+  tenantRoute,
 } from '#http';
 import { createJobs, createTimers, type JobsModule, observeTimers } from '#jobs';
 import { asTenantId, fromTypeId, type HealthPart, type Lifecycle, systemClock } from '#kernel';
@@ -50,7 +52,9 @@ export interface ComposeInput {
   readonly rootDirectory: string;
 }
 
-export async function compose(input: ComposeInput): Promise<Composition> {
+export async function compose(given: ComposeInput): Promise<Composition> {
+  const eventLog = composeEventLog(given);
+  const input = { ...given, db: eventLog.db };
   const { settings, db, telemetry, roles, rootDirectory } = input;
   const { logger } = telemetry;
   const clock = systemClock;
@@ -62,10 +66,16 @@ export async function compose(input: ComposeInput): Promise<Composition> {
   );
   const control = createControlPlane(input, models, shared.broadcast);
   const gateway = composeGateway(input, models, control);
-  const timers = createTimers({ db, clock, logger }, [...control.tasks, ...gateway.tasks]);
+  const events = composeEvents(input, eventLog);
+  const timers = createTimers({ db, clock, logger }, [
+    ...eventLog.tasks,
+    ...events.tasks,
+    ...control.tasks,
+    ...gateway.tasks,
+  ]);
   const jobs = composeJobs(input, control);
   jobs.register(control.jobs);
-  const routes = [...control.routes, ...gateway.routes, ...jobs.routes];
+  const routes = [...control.routes, ...gateway.routes, ...jobs.routes, ...events.routes];
   observeDatabase(telemetry.metrics, db);
   observeTimers(telemetry.metrics, timers);
   const { access, registry } = control;
@@ -80,13 +90,22 @@ export async function compose(input: ComposeInput): Promise<Composition> {
     cluster: createCluster(calls),
     lifecycles: [
       shared.lifecycle,
+      eventLog.lifecycle,
       ...control.lifecycles,
       warmUpLifecycle(models),
       gateway.lifecycle,
+      events.lifecycle,
       ...(roles.has('control') ? [timers] : []),
       jobs.lifecycle,
     ],
-    health: [...(shared.health ? [shared.health] : []), ...control.health, ...gateway.health, jobs.health],
+    health: [
+      ...(shared.health ? [shared.health] : []),
+      eventLog.health,
+      ...events.health,
+      ...control.health,
+      ...gateway.health,
+      jobs.health,
+    ],
     gateway,
     firstStart: firstStartPort(control),
     describeAuto: () => describeAuto(registry),
@@ -96,6 +115,30 @@ export async function compose(input: ComposeInput): Promise<Composition> {
       await db.close();
     },
   };
+}
+
+/** In every role: whoever writes events announces them, and whoever reads them hears of it. */
+function composeEventLog({ settings, db, telemetry: { logger, metrics } }: ComposeInput): EventLog {
+  return createEventLog(
+    { db, clock: systemClock, logger, metrics },
+    {
+      wake: { listenUrl: settings.systemDatabaseUrl ?? settings.databaseUrl },
+      horizon: { limitMs: settings.eventHorizonLimitMs },
+      days: settings.retentionEventsDays,
+    },
+  );
+}
+
+/** The consumers of this process's roles, over the log itself. */
+function composeEvents({ settings, db, telemetry }: ComposeInput, eventLog: EventLog): EventsModule {
+  const { logger, metrics, tracer } = telemetry;
+  const http = { operatorRoute, tenantRoute, creatingOperatorRoute };
+  const events = createEvents(
+    { db, clock: systemClock, logger, metrics, tracer, http, consumers: [], carrier: null },
+    { eventDays: settings.retentionEventsDays, isAlone: db.adapter === 'pglite' },
+  );
+  eventLog.wakeUps.onWake(() => events.api.wake());
+  return events;
 }
 
 /** Readiness does not wait for the engine's collection; the first question would. */
@@ -157,7 +200,7 @@ function composeGateway(
         durability: settings.meteringDurability,
       },
       settlement: { maxDelayMs: settings.journalShipIntervalMs },
-      retention: { eventDays: settings.retentionEventsDays, usageMonths: settings.retentionUsageMonths },
+      retention: { usageMonths: settings.retentionUsageMonths },
     },
   );
 }

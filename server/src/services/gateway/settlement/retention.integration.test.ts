@@ -56,9 +56,12 @@ for (const adapter of testedAdapters()) {
     });
 
     test('preparing again, and twice at once, makes nothing and fails nowhere', async () => {
-      const before = [await partitionsOf('tenant.requests'), await partitionsOf('tenant.events')];
+      const before = [await partitionsOf('tenant.requests'), await partitionsOf('tenant.usage_records')];
       await Promise.all([keeper().prepare(), keeper().prepare()]);
-      assert.deepEqual([await partitionsOf('tenant.requests'), await partitionsOf('tenant.events')], before);
+      assert.deepEqual(
+        [await partitionsOf('tenant.requests'), await partitionsOf('tenant.usage_records')],
+        before,
+      );
     });
 
     test('a month is made on demand for a time within reason, and only then', async () => {

@@ -27,19 +27,3 @@ export async function dropMonths(tx: SystemHandle, table: MonthlyTable, before: 
   `.execute(tx);
   return rows[0]?.count ?? 0;
 }
-
-/** Makes the days of the event log from today. Answers how many were made. */
-export async function makeEventDays(tx: SystemHandle, ahead: number): Promise<number> {
-  const { rows } = await sql<CountRow>`
-    select platform.make_partitions('tenant.events'::regclass, 'day', ${ahead}::integer) as count
-  `.execute(tx);
-  return rows[0]?.count ?? 0;
-}
-
-/** Drops the days of the event log that ended `days` ago, by the database's own clock. Answers how many were dropped. */
-export async function dropEventDays(tx: SystemHandle, days: number): Promise<number> {
-  const { rows } = await sql<CountRow>`
-    select platform.drop_partitions('tenant.events'::regclass, now() - make_interval(days => ${days}::integer)) as count
-  `.execute(tx);
-  return rows[0]?.count ?? 0;
-}

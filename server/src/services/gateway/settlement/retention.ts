@@ -1,7 +1,7 @@
 import type { Database, SystemHandle } from '#db';
 import type { TimerTask } from '#jobs';
 import type { Clock, Logger } from '#kernel';
-import { dropEventDays, dropMonths, makeEventDays, makeMonths } from './retention.sql.ts';
+import { dropMonths, makeMonths } from './retention.sql.ts';
 
 export interface RetentionDeps {
   readonly db: Database;
@@ -10,8 +10,6 @@ export interface RetentionDeps {
 }
 
 export interface RetentionSettings {
-  /** How long the event log keeps an event, in days of 24 hours. Default 7, at least 1. */
-  readonly eventDays?: number;
   /** How long explanations are kept, in days. Default 90, at least 28. */
   readonly requestDays?: number;
   /** How long usage is kept, in months of the calendar. Default 13, at least 1. */
@@ -30,7 +28,6 @@ export interface PartitionKeeper {
 }
 
 const monthsAhead = 2;
-const eventDaysAhead = 7;
 const dayMs = 86_400_000;
 
 function monthsBetween(earliest: Date, latest: Date): number {
@@ -43,7 +40,7 @@ function startOfMonth(atMs: number, monthsBack: number): Date {
   return new Date(Date.UTC(at.getUTCFullYear(), at.getUTCMonth() - monthsBack, 1));
 }
 
-/** The months and days of the gateway's tables and of the event log. */
+/** The months of the gateway's tables. */
 export function createPartitionKeeper(
   deps: RetentionDeps,
   settings: RetentionSettings = {},
@@ -52,8 +49,7 @@ export function createPartitionKeeper(
 
   async function makeAll(tx: SystemHandle, from: Date, months: number): Promise<number> {
     const requests = await makeMonths(tx, 'tenant.requests', from, months);
-    const usage = await makeMonths(tx, 'tenant.usage_records', from, months);
-    return requests + usage + (await makeEventDays(tx, eventDaysAhead));
+    return requests + (await makeMonths(tx, 'tenant.usage_records', from, months));
   }
 
   /** A transaction for each table, so that nobody waits for one table's lock because of another's. */
@@ -93,9 +89,8 @@ export function createPartitionKeeper(
       const dropped = {
         requests: await inDoor((tx) => dropMonths(tx, 'tenant.requests', requestsBefore)),
         usage: await inDoor((tx) => dropMonths(tx, 'tenant.usage_records', usageBefore)),
-        events: await inDoor((tx) => dropEventDays(tx, settings.eventDays ?? 7)),
       };
-      if (dropped.requests + dropped.usage + dropped.events > 0) {
+      if (dropped.requests + dropped.usage > 0) {
         logger.info(dropped, 'expired partitions dropped');
       }
     },

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { readdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
-import type { RequestCompletedV1 } from '@stoa/contracts';
+import { type RequestCompletedV1, requestCompletedV1 } from '@stoa/contracts';
 import { sql } from 'kysely';
 import { type Database, SqlError } from '#db';
 import { type LoggedEvent, logStart, readEvents } from '#events';
