@@ -257,6 +257,16 @@ export const settingTable = [
     sentence: 'Connections of this process under the login of system jobs.',
   },
   {
+    name: 'STOA_EVENT_HORIZON_LIMIT_MS',
+    section: 'database',
+    type: 'duration',
+    min: 1_000,
+    max: 3_600_000,
+    default: '30000',
+    sentence:
+      'Age of a transaction, in any database of the server, from which on it is complained of for holding the delivery of events back: an error line that names it, and `event_horizon` in `degraded`.',
+  },
+  {
     name: 'STOA_SNAPSHOT_POLL_MS',
     section: 'database',
     type: 'duration',
