@@ -2,7 +2,7 @@ import { isUuid } from '#kernel';
 import type { CacheKey, Owner } from './types.ts';
 
 const keyCharacters = 256;
-export const maximumValueBytes = 1024 * 1024;
+const maximumValueBytes = 1024 * 1024;
 export const maximumTtlMs = 24 * 60 * 60 * 1000;
 
 /**

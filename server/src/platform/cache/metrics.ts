@@ -1,7 +1,7 @@
 import type { Counter, MetricDeclaration, MetricRegistry } from '#telemetry';
 
 /** How the shared store answers; declared in every process, counted where Redis is set. */
-export const cacheMetrics = {
+const cacheMetrics = {
   calls: {
     name: 'stoa_redis_calls_total',
     help: 'Calls to Redis by outcome: answered, refused (by the server), late (past the deadline) or away.',
