@@ -1,7 +1,7 @@
 import type { Settings } from '@stoa/contracts';
 import { createCache } from '#cache';
 import { type Database, observeDatabase } from '#db';
-import { createEventLog, createEvents, type EventLog, type EventsModule } from '#events';
+import { createEventLog, createEvents, type EventCarrier, type EventLog, type EventsModule } from '#events';
 import { createGateway, type GatewayModule } from '#gateway';
 import {
   type Authenticator,
@@ -24,6 +24,7 @@ import { type ControlPlane, createControlPlane } from './control-plane.ts';
 import type { DataDirectory } from './data-directory.ts';
 import type { FirstStartPort } from './first-start.ts';
 import { createModels, type ModelParts } from './models.ts';
+import { composeNats } from './nats.ts';
 import { roleOfPath, type RoleSet, roleTable } from './roles.ts';
 
 /** Every module built and wired, by role. Nothing runs until the lifecycles are started, in their order. */
@@ -52,18 +53,18 @@ export interface ComposeInput {
   readonly rootDirectory: string;
 }
 
-export async function compose(given: ComposeInput): Promise<Composition> {
-  const eventLog = composeEventLog(given);
-  const input = { ...given, db: eventLog.db };
+export async function compose(input: ComposeInput): Promise<Composition> {
+  const eventLog = composeEventLog(input);
+  return composeModules({ ...input, db: eventLog.db }, eventLog);
+}
+
+async function composeModules(input: ComposeInput, eventLog: EventLog): Promise<Composition> {
   const { settings, db, telemetry, roles, rootDirectory } = input;
   const { logger } = telemetry;
   const clock = systemClock;
   const outbound = createOutboundClient();
   const models = await createModels({ outbound, clock, logger }, settings, rootDirectory);
-  const shared = createCache(
-    { clock, logger, metrics: telemetry.metrics, random: Math.random },
-    { redisUrl: settings.redisUrl },
-  );
+  const shared = composeCache(input);
   const control = createControlPlane(input, models, shared.broadcast);
   const gateway = composeGateway(input, models, control);
   const events = composeEvents(input, eventLog);
@@ -117,6 +118,16 @@ export async function compose(given: ComposeInput): Promise<Composition> {
   };
 }
 
+function composeCache({
+  settings,
+  telemetry: { logger, metrics },
+}: ComposeInput): ReturnType<typeof createCache> {
+  return createCache(
+    { clock: systemClock, logger, metrics, random: Math.random },
+    { redisUrl: settings.redisUrl },
+  );
+}
+
 /** In every role: whoever writes events announces them, and whoever reads them hears of it. */
 function composeEventLog({ settings, db, telemetry: { logger, metrics } }: ComposeInput): EventLog {
   return createEventLog(
@@ -129,12 +140,16 @@ function composeEventLog({ settings, db, telemetry: { logger, metrics } }: Compo
   );
 }
 
-/** The consumers of this process's roles, over the log itself. */
-function composeEvents({ settings, db, telemetry }: ComposeInput, eventLog: EventLog): EventsModule {
+/** The consumers of this process's roles, over NATS or the log itself. */
+function composeEvents(
+  { settings, db, telemetry }: ComposeInput,
+  eventLog: EventLog,
+  carrier: EventCarrier | null,
+): EventsModule {
   const { logger, metrics, tracer } = telemetry;
   const http = { operatorRoute, tenantRoute, creatingOperatorRoute };
   const events = createEvents(
-    { db, clock: systemClock, logger, metrics, tracer, http, consumers: [], carrier: null },
+    { db, clock: systemClock, logger, metrics, tracer, http, consumers: [], carrier },
     { eventDays: settings.retentionEventsDays, isAlone: db.adapter === 'pglite' },
   );
   eventLog.wakeUps.onWake(() => events.api.wake());
