@@ -47,16 +47,18 @@ const largest = 2 ** 52;
 
 /** The rule in whole numbers; RangeError where they are none, are below 1, or get too large. */
 export function gcraScale({ limit, periodMs, burst }: LimitRule): GcraScale {
-  for (const [name, value] of Object.entries({ limit, periodMs, burst })) {
-    if (!Number.isSafeInteger(value) || value < 1)
-      throw new RangeError(`${name} must be a whole number from 1`);
-  }
+  if (!isCount(limit) || !isCount(periodMs) || !isCount(burst))
+    throw new RangeError('limit, periodMs and burst must be whole numbers from 1');
   const periodUs = periodMs * 1000;
   const divisor = greatestCommonDivisor(periodUs, limit);
   const [weight, drain] = [periodUs / divisor, limit / divisor];
   if (periodUs > largest || drain > largest || burst > largest / weight)
     throw new RangeError('the numbers of this limit are too large together; choose rounder or smaller ones');
   return { weight, drain, burst };
+}
+
+function isCount(value: number): boolean {
+  return Number.isSafeInteger(value) && value >= 1;
 }
 
 export function checkedCost(cost: number): number {

@@ -8,7 +8,7 @@ export interface MemoryLimitsSettings {
   readonly maximumKeys?: number;
 }
 
-/** How many of the oldest keys each call looks at for ones that are paid off, so that none costs a pass over all. */
+/** How many of the first keys each call looks at for ones that are paid off, so that none costs a pass over all. */
 const sweptAtOnce = 2;
 
 /**
@@ -17,7 +17,7 @@ const sweptAtOnce = 2;
  */
 export function memoryLimits(clock: Clock, settings: MemoryLimitsSettings = {}): Limits {
   const maximumKeys = settings.maximumKeys ?? 200_000;
-  /** In order of the last charge. */
+  /** In order of the last charge where more than half of the keys are taken, else of the first. */
   const states = new Map<string, GcraState>();
   const sweep = (nowUs: number): void => {
     let looks = sweptAtOnce;
@@ -33,7 +33,8 @@ export function memoryLimits(clock: Clock, settings: MemoryLimitsSettings = {}):
       const nowUs = Math.round(clock.monotonic() * 1000);
       const { outcome, state } = gcraStep(states.get(key) ?? null, gcraScale(request), cost, nowUs);
       if (state) {
-        states.delete(key);
+        // Order matters only where something could be pushed out soon, and moving an entry costs more than all the rest.
+        if (states.size * 2 > maximumKeys) states.delete(key);
         states.set(key, state);
         sweep(nowUs);
       }
