@@ -1,7 +1,7 @@
 import type { Settings } from '@stoa/contracts';
 import { createCache } from '#cache';
 import { type Database, observeDatabase } from '#db';
-import { createEventLog, createEvents, type EventCarrier, type EventLog, type EventsModule } from '#events';
+import { createEventLog, createEvents, type EventLog, type EventsModule } from '#events';
 import { createGateway, type GatewayModule } from '#gateway';
 import {
   type Authenticator,
@@ -24,7 +24,6 @@ import { type ControlPlane, createControlPlane } from './control-plane.ts';
 import type { DataDirectory } from './data-directory.ts';
 import type { FirstStartPort } from './first-start.ts';
 import { createModels, type ModelParts } from './models.ts';
-import { composeNats } from './nats.ts';
 import { roleOfPath, type RoleSet, roleTable } from './roles.ts';
 
 /** Every module built and wired, by role. Nothing runs until the lifecycles are started, in their order. */
@@ -140,16 +139,12 @@ function composeEventLog({ settings, db, telemetry: { logger, metrics } }: Compo
   );
 }
 
-/** The consumers of this process's roles, over NATS or the log itself. */
-function composeEvents(
-  { settings, db, telemetry }: ComposeInput,
-  eventLog: EventLog,
-  carrier: EventCarrier | null,
-): EventsModule {
+/** The consumers of this process's roles, over the log itself. */
+function composeEvents({ settings, db, telemetry }: ComposeInput, eventLog: EventLog): EventsModule {
   const { logger, metrics, tracer } = telemetry;
   const http = { operatorRoute, tenantRoute, creatingOperatorRoute };
   const events = createEvents(
-    { db, clock: systemClock, logger, metrics, tracer, http, consumers: [], carrier },
+    { db, clock: systemClock, logger, metrics, tracer, http, consumers: [], carrier: null },
     { eventDays: settings.retentionEventsDays, isAlone: db.adapter === 'pglite' },
   );
   eventLog.wakeUps.onWake(() => events.api.wake());
