@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict';
+import { randomBytes } from 'node:crypto';
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -59,6 +60,24 @@ test('on PGlite, what was committed before a hung statement ended the thread is 
   );
   await db.close();
   await folder.remove();
+});
+
+test('on PGlite, the log is checkpointed as it grows, between transactions', async (context) => {
+  const db = await openFor(context, { checkpoints: { lookEveryMs: 0, growthBytes: 1_000_000 } });
+  await db.migrate([]);
+  const redo = async (): Promise<string> => {
+    const { rows } = await db.withOperator({ operator: 'system:test' }, 'look', (tx) =>
+      sql<{ redo: string }>`select redo_lsn::text as redo from pg_control_checkpoint()`.execute(tx),
+    );
+    return rows[0]?.redo ?? '';
+  };
+  const before = await redo();
+  for (let turn = 0; turn < 20 && (await redo()) === before; turn += 1) {
+    // Random, since a text that repeats itself is stored in a few bytes.
+    const reason = randomBytes(100_000).toString('hex');
+    await db.withOperator({ operator: 'system:test' }, reason, async () => undefined);
+  }
+  assert.notEqual(await redo(), before);
 });
 
 test('on PGlite, a door that waits past its deadline leaves the queue, and the 1,001st is refused at once', async (context) => {

@@ -148,6 +148,8 @@ export interface PgliteSettings {
   readonly snapshot?: Uint8Array;
   /** As in `PostgresSettings`. */
   readonly idleLimitMs?: number;
+  /** How often the growth of the log is looked at (default 10,000 ms), and from which on a checkpoint is made (32 MiB). */
+  readonly checkpoints?: { readonly lookEveryMs: number; readonly growthBytes: number };
 }
 
 export interface PostgresSettings {

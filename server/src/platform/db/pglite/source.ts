@@ -17,6 +17,7 @@ import {
 } from '../session.ts';
 import { deadlineExceeded } from '../sql-error.ts';
 import type { PgliteSettings } from '../types.ts';
+import { Checkpoints } from './checkpoints.ts';
 import { WorkerClient } from './worker-client.ts';
 
 const largestQueue = 1000;
@@ -66,6 +67,7 @@ class SingleSessionSource implements PgliteSource {
   readonly adapter = 'pglite';
   readonly idleLimitMs: number;
   readonly #settings: PgliteSettings;
+  readonly #checkpoints: Checkpoints;
   #client: WorkerClient;
   #isBusy = false;
   #isClosed = false;
@@ -74,6 +76,7 @@ class SingleSessionSource implements PgliteSource {
 
   constructor(settings: PgliteSettings) {
     this.#settings = settings;
+    this.#checkpoints = new Checkpoints(settings.checkpoints);
     this.idleLimitMs = settings.idleLimitMs ?? defaultIdleLimitMs;
     this.#client = this.#newClient();
   }
@@ -172,6 +175,14 @@ class SingleSessionSource implements PgliteSource {
   }
 
   #takeBack(isClean: boolean): void {
+    if (isClean && this.#checkpoints.isDue && !this.#isClosed && !this.#client.hasEnded) {
+      // Where it fails, the thread is in a state that nobody knows, as after a transaction that did not end well.
+      this.#checkpoints.run(this.#client).then(
+        () => this.#next(),
+        () => this.#takeBack(false),
+      );
+      return;
+    }
     if (isClean || this.#client.hasEnded) {
       this.#next();
       return;

@@ -107,10 +107,10 @@ function refusal(id: number, error: unknown): WorkerReply {
 
 /**
  * The log of one batch of settlement (3.6 MB for 1,000 records) fits its buffers and goes out in few writes, and a new
- * segment is not filled with zeros first, which guards against nothing but a full disk: 3 us of 45 a record. Neither
- * touches what survives the death of the process. `full_page_writes` stays on: a kill may cut a page's write in two.
+ * segment is not filled with zeros first, which guards against nothing but a full disk: a few us a record. What is kept of
+ * old log for use again is bounded (see checkpoints.ts for when it becomes old). None of them touches what survives the death of the process. `full_page_writes` stays on: a kill may cut a page's write in two.
  */
-const logSettings = ['-c', 'wal_buffers=4MB', '-c', 'wal_init_zero=off'];
+const logSettings = ['-c', 'wal_buffers=4MB', '-c', 'wal_init_zero=off', '-c', 'max_wal_size=64MB'];
 
 async function open(settings: WorkerSettings): Promise<PGlite> {
   const database = await PGlite.create({
