@@ -24,6 +24,7 @@ import { type ControlPlane, createControlPlane } from './control-plane.ts';
 import type { DataDirectory } from './data-directory.ts';
 import type { FirstStartPort } from './first-start.ts';
 import { createModels, type ModelParts } from './models.ts';
+import { composeNats } from './nats.ts';
 import { roleOfPath, type RoleSet, roleTable } from './roles.ts';
 
 /** Every module built and wired, by role. Nothing runs until the lifecycles are started, in their order. */
@@ -139,16 +140,30 @@ function composeEventLog({ settings, db, telemetry: { logger, metrics } }: Compo
   );
 }
 
-/** The consumers of this process's roles, over the log itself. */
-function composeEvents({ settings, db, telemetry }: ComposeInput, eventLog: EventLog): EventsModule {
+/** The consumers of this process's roles, over NATS where there is one, else over the log itself. */
+function composeEvents(input: ComposeInput, eventLog: EventLog): EventsModule {
+  const { settings, db, telemetry } = input;
   const { logger, metrics, tracer } = telemetry;
   const http = { operatorRoute, tenantRoute, creatingOperatorRoute };
+  const nats = composeNats(input);
+  const carrier = nats?.carrier ?? null;
   const events = createEvents(
-    { db, clock: systemClock, logger, metrics, tracer, http, consumers: [], carrier: null },
+    { db, clock: systemClock, logger, metrics, tracer, http, consumers: [], carrier },
     { eventDays: settings.retentionEventsDays, isAlone: db.adapter === 'pglite' },
   );
   eventLog.wakeUps.onWake(() => events.api.wake());
-  return events;
+  if (nats === null) return events;
+  const lifecycle: Lifecycle = {
+    async start() {
+      await nats.lifecycle.start();
+      await events.lifecycle.start();
+    },
+    async stop() {
+      await events.lifecycle.stop();
+      await nats.lifecycle.stop();
+    },
+  };
+  return { ...events, lifecycle, health: [nats.health, ...events.health] };
 }
 
 /** Readiness does not wait for the engine's collection; the first question would. */

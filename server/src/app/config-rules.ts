@@ -56,6 +56,7 @@ export function crossFaults(settings: ReadableSettings): SettingFault[] {
     ...segmentFaults(settings),
     ...listenFaults(settings),
     ...baseUrlFaults(settings),
+    ...natsFaults(settings),
     ...redisFaults(settings),
     ...clusterFaults(settings),
   ];
@@ -185,6 +186,36 @@ function redisFaults({ redisUrl, profile }: ReadableSettings): SettingFault[] {
   const password = decoded(new URL(redisUrl).password).toLowerCase();
   if (profile !== 'production' || !commonSecrets.has(password)) return [];
   return [{ name, wrong: 'its password is too easy to guess', expected: 'a random one, or none' }];
+}
+
+/** The client reads of the URL what is named here, and nothing else would have an effect. */
+function natsFaults({ natsUrl, natsStream, natsSubject }: ReadableSettings): SettingFault[] {
+  const faults: SettingFault[] = [];
+  if (typeof natsUrl === 'string') {
+    const { hostname, pathname, search, hash } = new URL(natsUrl);
+    if (hostname === '' || pathname.replace('/', '') + search + hash !== '') {
+      faults.push({
+        name: 'STOA_NATS_URL',
+        wrong: 'it lacks a host, or holds a path, a query or a fragment',
+        expected: '`nats://[login@]host[:port]`, or `tls://` where the server wants TLS',
+      });
+    }
+  }
+  if (natsStream !== undefined && !/^[\w-]{1,200}$/.test(natsStream)) {
+    faults.push({
+      name: 'STOA_NATS_STREAM',
+      wrong: 'it is no name of a stream',
+      expected: 'letters, digits, `_` and `-`, at most 200',
+    });
+  }
+  if (natsSubject !== undefined && !/^(?!\$)[\w-]+(\.[\w-]+){0,7}$/.test(natsSubject)) {
+    faults.push({
+      name: 'STOA_NATS_SUBJECT',
+      wrong: 'it is no beginning of a subject',
+      expected: 'up to eight words of letters, digits, `_` and `-`, separated by dots',
+    });
+  }
+  return faults;
 }
 
 /** The API shows the address of a provider; a path is put behind it, so that nothing may stand there. */

@@ -362,9 +362,27 @@ test('what Kubernetes injects for Services, and what the command line reads, is 
 });
 
 test('a setting that nothing reads yet says so', () => {
-  assert.deepEqual(loadSettings({ STOA_NATS_URL: 'nats://n' }, options).warnings, [
-    'STOA_NATS_URL is set, but this version does not use it yet.',
+  assert.deepEqual(loadSettings({ STOA_CHROMA_URL: 'http://c' }, options).warnings, [
+    'STOA_CHROMA_URL is set, but this version does not use it yet.',
   ]);
+});
+
+test('an address of NATS that could not be used is a fault, and none of its password is told', () => {
+  for (const address of [
+    'nats://user:pa55word@h/x',
+    'nats://user:pa55word@h?tls=1',
+    'ws://user:pa55word@h',
+  ]) {
+    const faults = faultNames({ STOA_NATS_URL: address });
+    assert.deepEqual(faults, ['STOA_NATS_URL'], address);
+  }
+  for (const address of ['nats://h', 'nats://h:4222/', 'nats://t0ken@h', 'tls://user:pass@h']) {
+    assert.deepEqual(faultNames({ STOA_NATS_URL: address }), [], address);
+  }
+  assert.deepEqual(faultNames({ STOA_NATS_STREAM: 'a.b' }), ['STOA_NATS_STREAM']);
+  assert.deepEqual(faultNames({ STOA_NATS_SUBJECT: 'a.>' }), ['STOA_NATS_SUBJECT']);
+  assert.deepEqual(faultNames({ STOA_NATS_SUBJECT: '$JS.a' }), ['STOA_NATS_SUBJECT']);
+  assert.deepEqual(faultNames({ STOA_NATS_REPLICAS: '6' }), ['STOA_NATS_REPLICAS']);
 });
 
 test('an address of Redis that could not be used is a fault, and none of its password is told', () => {

@@ -1,4 +1,4 @@
-export { LeaseLost } from './lease.ts';
+export { giveLeaseBack, LeaseLost, takeLease } from './lease.ts';
 export { observeTimers, timerMetrics } from './metrics.ts';
 export { defineJob, type Job, type JobContext, type JobDeclaration, type NamedJob } from './queue/define.ts';
 export {

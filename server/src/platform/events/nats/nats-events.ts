@@ -14,6 +14,8 @@ export interface NatsEventsDependencies {
   readonly clock: Clock;
   readonly logger: Logger;
   readonly metrics: MetricRegistry;
+  /** Whether this process may hold the relay's lease. */
+  readonly isRelay: boolean;
 }
 
 export interface NatsEvents {
@@ -42,7 +44,7 @@ export function createNatsEvents(deps: NatsEventsDependencies, settings: NatsSet
     lifecycle: {
       async start() {
         await link.start();
-        await relay.start();
+        if (deps.isRelay) await relay.start();
       },
       async stop() {
         await relay.stop();

@@ -58,6 +58,8 @@ export function leasesOf(db: Pick<Database, 'withSystem'>): LeasePort {
 /** What a consumer was given, in the order in which it was. */
 export interface Ear {
   readonly events: LoggedEvent[];
+  /** When each came, by the monotonic clock. */
+  readonly arrivedAtMs: number[];
   readonly running: RunningSubscription;
   /** Set, `deliver` rejects with it. */
   fault: Error | null;
@@ -119,6 +121,7 @@ export async function openRoad(db: Database): Promise<Road> {
       ),
     async listen(carrier, consumer, types = ['fixture.happened.v1']) {
       const events: LoggedEvent[] = [];
+      const arrivedAtMs: number[] = [];
       const state: { fault: Error | null; gate: Promise<void> | null } = { fault: null, gate: null };
       const running = await carrier.subscribe({
         consumer,
@@ -127,10 +130,11 @@ export async function openRoad(db: Database): Promise<Road> {
           await state.gate;
           if (state.fault !== null) throw state.fault;
           events.push(...delivered);
+          arrivedAtMs.push(...delivered.map(() => performance.now()));
         },
       });
       parts.push(running);
-      return Object.assign(state, { events, running });
+      return Object.assign(state, { events, arrivedAtMs, running });
     },
     async append(tenantId, keys, type = 'fixture.happened.v1', data = '{"n":1}') {
       const told = keys.map((key) => {

@@ -304,8 +304,11 @@ describe('events over NATS', { skip: !hasNats && 'needs the services (--services
     await until('the first came', () => ear.events.length === 50);
     const jsm = await jetstreamManager(await road.admin());
     const names: string[] = [];
-    for await (const { name } of jsm.consumers.list(road.settings.stream)) names.push(name);
-    assert.ok(names.length > 0 && names.length <= 8, `${names.length} consumers of the stream`);
+    await until('each lane has a consumer of the stream', async () => {
+      names.length = 0;
+      for await (const { name } of jsm.consumers.list(road.settings.stream)) names.push(name);
+      return names.length === 8;
+    });
     for (const name of names) await jsm.consumers.delete(road.settings.stream, name);
     expected.push(...(await road.append(tenantId, keyNames(50))));
     await until('all came', () => ear.events.length >= 100, 20_000);
