@@ -138,11 +138,14 @@ export class Feed {
     this.#slots.delete(partition);
   }
 
-  /** Has all partitions but `keep` leave, those with nothing to do first. */
+  /**
+   * Has all partitions but `keep` leave, whatever they have to do: were the idle ones to go first, a process that joins
+   * would get those alone.
+   */
   shrinkTo(keep: number): void {
     const staying = [...this.#slots.values()].filter((slot) => !slot.isLeaving);
-    const idleFirst = staying.toSorted((a, b) => a.queue.length - b.queue.length);
-    for (const slot of idleFirst.slice(0, Math.max(0, staying.length - keep))) slot.isLeaving = true;
+    const ordered = staying.toSorted((a, b) => b.partition - a.partition);
+    for (const slot of ordered.slice(0, Math.max(0, staying.length - keep))) slot.isLeaving = true;
   }
 
   /** Has all partitions leave; resolves when nothing is being delivered. */

@@ -61,7 +61,7 @@ const batchLimit = 500;
 /** Counting what is behind stops here. */
 const countLimit = 100_000;
 /** After a hint the log is looked at this soon again, then ever later: a running transaction may hold the event back. */
-const firstLookMs = 5;
+const firstLookMs = 8;
 
 class Carrier implements LogCarrier {
   readonly #deps: LogCarrierDeps;
@@ -238,7 +238,7 @@ class Carrier implements LogCarrier {
     const woken = Promise.withResolvers<void>();
     this.#wakeUp = woken.resolve;
     const timer = setTimeout(woken.resolve, this.#lookMs);
-    this.#lookMs = Math.min(this.#settings.pollMs, this.#lookMs * 2);
+    this.#lookMs = Math.min(this.#settings.pollMs, this.#lookMs * 4);
     await woken.promise;
     clearTimeout(timer);
     this.#wakeUp = null;
