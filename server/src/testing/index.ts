@@ -20,6 +20,8 @@ export interface TestDatabaseOptions {
   readonly adapter?: TestAdapter;
   /** Default: those of every module. The database port's own are always in front. */
   readonly migrations?: readonly MigrationSet[];
+  /** Applied behind those: a test's own tables. */
+  readonly furtherMigrations?: readonly MigrationSet[];
 }
 
 export interface TestDatabase {
@@ -57,7 +59,7 @@ export function testedAdapters(): readonly TestAdapter[] {
  */
 export async function openTestDatabase(options: TestDatabaseOptions = {}): Promise<TestDatabase> {
   const adapter = options.adapter ?? defaultTestAdapter();
-  const migrations = options.migrations ?? migrationSets;
+  const migrations = [...(options.migrations ?? migrationSets), ...(options.furtherMigrations ?? [])];
   const copy = adapter === 'postgres' ? await openPostgresCopy(migrations) : await openPgliteCopy(migrations);
   const { db } = copy;
   return {

@@ -155,8 +155,8 @@ for (const adapter of testedAdapters()) {
         await arena.tell(...others.slice(0, 5), killer, ...others.slice(5));
         const file = fileURLToPath(new URL('./testing/killed-process.ts', import.meta.url));
         let deaths = 0;
-        let isDone = false;
-        while (!isDone) {
+        const state = { isDone: false };
+        while (!state.isDone) {
           const child = spawn(process.execPath, [file, JSON.stringify(arena.urls)], { stdio: 'inherit' });
           let hasEnded = false;
           const ended = once(child, 'exit').then(() => {
@@ -165,8 +165,8 @@ for (const adapter of testedAdapters()) {
           await until(
             async () => {
               const rows = await arena.stored('killed');
-              isDone = rows[0]?.state === 'dead' && (await arena.effects('killed')).length === 10;
-              return isDone || hasEnded;
+              state.isDone = rows[0]?.state === 'dead' && (await arena.effects('killed')).length === 10;
+              return state.isDone || hasEnded;
             },
             Boolean,
             'a death or the end',

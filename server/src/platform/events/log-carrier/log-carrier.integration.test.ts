@@ -3,7 +3,7 @@ import { after, before, describe, test } from 'node:test';
 import { sql } from 'kysely';
 import { silentLogger, systemClock } from '#kernel';
 import { testedAdapters } from '#testing';
-import { carrierContract } from '../dispatch/carrier-contract.ts';
+import { carrierContract } from '../dispatch/contract.ts';
 import { anEvent, type Arena, openArena, recorder, until } from '../dispatch/testing/arena.ts';
 import { createLogCarrier } from './log-carrier.ts';
 
@@ -90,7 +90,7 @@ for (const adapter of testedAdapters()) {
               select holder, count(*)::integer as count from platform.event_places
               where consumer = 'shared' and holder is not null group by holder`.execute(tx),
           );
-          return rows.map(({ count }) => count).toSorted();
+          return rows.map(({ count }) => count);
         },
         (shares) => shares.length === 2 && shares.every((count) => count === 32),
         'an even share',

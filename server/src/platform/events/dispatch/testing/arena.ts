@@ -5,7 +5,6 @@ import type { Database, MigrationSet } from '#db';
 import { newUuid, silentLogger, systemClock } from '#kernel';
 import { createTelemetry, type MetricRegistry, type Telemetry } from '#telemetry';
 import { openTestDatabase, type TestAdapter, type TestDatabase } from '#testing';
-import { migrationSets } from '../../../../app/migrations.ts';
 import {
   appendEvents,
   createDispatcher,
@@ -21,7 +20,7 @@ import {
 } from '../../index.ts';
 
 /** Brings the table `tenant.test_effects`. */
-export const effectsMigration: MigrationSet = {
+const effectsMigration: MigrationSet = {
   module: 'platform/events/testing',
   directory: new URL('./migrations/', import.meta.url),
 };
@@ -74,7 +73,7 @@ export const noMetrics: MetricRegistry = {
 export const quick: DispatcherSettings = { retryDelaysMs: [10, 10], retryPollMs: 30, handlerDeadlineMs: 500 };
 
 export async function openArena(adapter: TestAdapter): Promise<Arena> {
-  const database = await openTestDatabase({ adapter, migrations: [...migrationSets, effectsMigration] });
+  const database = await openTestDatabase({ adapter, furtherMigrations: [effectsMigration] });
   const telemetry = await createTelemetry({
     logLevel: 'silent',
     serviceName: 'test',
