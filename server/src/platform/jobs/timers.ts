@@ -65,6 +65,7 @@ export interface Timers extends Lifecycle {
 
 const defaultRunMs = 60_000;
 const shortestIntervalMs = 1000;
+const quietBelowMs = 60_000;
 const jitterShare = 0.1;
 
 class Timer {
@@ -152,7 +153,9 @@ class Timer {
             options,
           ),
       });
-      logger.info({ timer: this.name, durationMs: clock.monotonic() - startedAtMs }, 'a timer ran');
+      // What runs several times in a minute would fill the log with its successes; the metrics count them.
+      const level = this.#task.everyMs < quietBelowMs ? 'debug' : 'info';
+      logger[level]({ timer: this.name, durationMs: clock.monotonic() - startedAtMs }, 'a timer ran');
       return 'done';
     } catch (error) {
       logger.error(

@@ -9,7 +9,7 @@ import { sql } from 'kysely';
 import { openTestDatabase, type TestDatabase, testedAdapters } from '#testing';
 import { z } from 'zod';
 import { defineJob } from '../index.ts';
-import { jobsOver, until } from './testing.ts';
+import { jobsOver, until } from './testing/jobs-over.ts';
 
 const places = 3;
 const rowsOn = { pglite: 5000, postgres: 100_000 };

@@ -7,7 +7,7 @@ import { AppError, toTypeId } from '#kernel';
 import { type ControlPlane, errorIn, openControlPlane, openTestDatabase, type TestDatabase } from '#testing';
 import { z } from 'zod';
 import { defineJob, type JobsModule } from '../index.ts';
-import { jobsOver, passTime, rowOf, until } from './testing.ts';
+import { jobsOver, passTime, rowOf, until } from './testing/jobs-over.ts';
 
 const gate = Promise.withResolvers<void>();
 const failing = defineJob({
@@ -69,13 +69,14 @@ test('a run is enqueued with 202, found at its location, and in the audit with i
   const answer = await runOf('document-index', { tenant_id: tenant, data: { document: 'a' } });
   assert.equal(answer.status, 202);
   const run = jobRun.strict().parse(answer.body);
+  const location = `/control/v1/jobs/document-index/runs/${run.id}`;
   assert.equal(run.tenant_id, tenant);
-  assert.equal(answer.headers['location'], `/control/v1/jobs/document-index/runs/${run.id}`);
+  assert.equal(answer.headers['location'], location);
   await until(async () => {
-    const shown = await plane.admin('GET', String(answer.headers['location']));
+    const shown = await plane.admin('GET', location);
     return jobRun.parse(shown.body).error !== null;
   });
-  const shown = jobRun.parse((await plane.admin('GET', String(answer.headers['location']))).body);
+  const shown = jobRun.parse((await plane.admin('GET', location)).body);
   assert.equal(shown.state, 'waiting');
   assert.equal(shown.attempts, 1);
   assert.equal(shown.error?.code, 'provider_unreachable');

@@ -6,7 +6,7 @@ import { AppError } from '#kernel';
 import { openTestDatabase, type TestDatabase, testedAdapters } from '#testing';
 import { z } from 'zod';
 import { defineJob, type Job, type JobContext, type JobDeclaration, type JobsModule } from '../index.ts';
-import { jobsOver, passTime, rowOf, until } from './testing.ts';
+import { jobsOver, passTime, rowOf, until } from './testing/jobs-over.ts';
 
 const pointer = z.object({ row: z.string() });
 type Pointer = z.infer<typeof pointer>;

@@ -62,12 +62,12 @@ export interface JobsSettings {
   readonly places?: number;
   /**
    * Between two looks for due jobs, in ms; what this process enqueues is found at once. Default 1,000 on PostgreSQL, and
-   * 5,000 on PGlite, where nobody else enqueues.
+   * 15,000 on PGlite, where nobody else enqueues and only delayed jobs wait for it.
    */
   readonly pollMs?: number;
   /** How long a running job may give no sign of life before it is another's, in s; 10 and up, default 30. */
   readonly leaseSeconds?: number;
-  /** Between two looks for workers that were lost, in ms; 1,000 and up, default 15,000. */
+  /** Between two looks for workers that were lost, in ms; 1,000 and up, default 15,000, on PGlite 120,000. */
   readonly upkeepMs?: number;
   /** How long `stop` waits for running jobs, in ms; default 8,000. */
   readonly drainMs?: number;
@@ -92,7 +92,7 @@ const nobody = '00000000-0000-0000-0000-000000000000';
 
 export function createJobs(deps: JobsDependencies, settings: JobsSettings): JobsModule {
   const { db, logger, clock } = deps;
-  const upkeepMs = settings.upkeepMs ?? 15_000;
+  const upkeepMs = settings.upkeepMs ?? (db.adapter === 'postgres' ? 15_000 : 120_000);
   const leaseSeconds = settings.leaseSeconds ?? 30;
   const monitorSeconds = Math.max(1, Math.floor(upkeepMs / 1000) - 1);
   const boss = createBoss({ db, logger }, { monitorSeconds });
@@ -107,7 +107,7 @@ export function createJobs(deps: JobsDependencies, settings: JobsSettings): Jobs
     },
     {
       places: settings.places ?? 4,
-      pollMs: settings.pollMs ?? (db.adapter === 'postgres' ? 1000 : 5000),
+      pollMs: settings.pollMs ?? (db.adapter === 'postgres' ? 1000 : 15_000),
       signOfLifeMs: (leaseSeconds * 1000) / 3,
       drainMs: settings.drainMs ?? 8000,
     },

@@ -5,7 +5,7 @@ import { test } from 'node:test';
 import { openTestDatabase, testedAdapters } from '#testing';
 import { z } from 'zod';
 import { defineJob } from '../index.ts';
-import { jobsOver, passTime, rowOf, until } from './testing.ts';
+import { jobsOver, passTime, rowOf, until } from './testing/jobs-over.ts';
 
 const needsServer = testedAdapters().includes('postgres')
   ? {}
@@ -30,12 +30,12 @@ test('the job of a worker that was killed runs again after its lease, once', nee
   const id = await database.db.withTenant({ tenantId }, (tx) => enqueuing.api.enqueue(tx, job, { row: 'a' }));
   const victim = spawn(
     process.execPath,
-    [new URL('testing-worker.ts', import.meta.url).pathname, JSON.stringify(database.urls), job.name],
+    [new URL('testing/worker.ts', import.meta.url).pathname, JSON.stringify(database.urls), job.name],
     { stdio: ['ignore', 'pipe', 'inherit'] },
   );
   try {
-    const [said] = await once(victim.stdout, 'data');
-    assert.match(String(said), /^running 1/);
+    const said: readonly unknown[] = await once(victim.stdout, 'data');
+    assert.match(String(said[0]), /^running 1/);
     victim.kill('SIGKILL');
     await once(victim, 'exit');
     const rescuer = jobsOver(database, [job], { upkeepMs: 2000 });

@@ -2,7 +2,7 @@ import type { MetricDeclaration, MetricRegistry } from '#telemetry';
 import type { AttemptOutcome } from './attempt.ts';
 
 /** What this process's worker did. */
-export const jobMetrics = {
+const jobMetrics = {
   attempts: {
     name: 'stoa_job_attempts_total',
     help: 'Attempts at jobs that ended in this process, by job and outcome (`completed`, `failed`, `handed_back`, `lost`).',

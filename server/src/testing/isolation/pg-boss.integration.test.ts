@@ -3,9 +3,9 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { getConstructionPlans } from 'pg-boss';
-import { migrationSets } from '../../../app/migrations.ts';
-import { testedAdapters } from '#testing';
-import { openAsSuperuser, rolledBack } from '../../../testing/isolation/superuser.ts';
+import { migrationSets } from '../../app/migrations.ts';
+import { testedAdapters } from '../index.ts';
+import { openAsSuperuser, rolledBack } from './superuser.ts';
 
 const ours = ['named_jobs', 'progress', 'stoa_turns', 'put_job', 'enqueue_own', 'enqueue', 'take_job'];
 

@@ -3,7 +3,7 @@
 import { setTimeout as pause } from 'node:timers/promises';
 import { sql } from 'kysely';
 import { creatingOperatorRoute, operatorRoute } from '#http';
-import { silentLogger, systemClock, toTypeId } from '#kernel';
+import { silentLogger, systemClock } from '#kernel';
 import type { MetricRegistry } from '#telemetry';
 import type { TestDatabase } from '#testing';
 import {
@@ -12,7 +12,7 @@ import {
   type JobsModule,
   type JobsSettings,
   type NamedJob,
-} from '../index.ts';
+} from '../../index.ts';
 
 const nothing = { add: () => undefined, set: () => undefined, observe: () => undefined };
 const noMetrics: MetricRegistry = {
@@ -85,5 +85,3 @@ export async function passTime({ db }: Pick<TestDatabase, 'db'>, id: string): Pr
     `.execute(tx),
   );
 }
-
-export const publicId = (id: string): string => toTypeId('job', id);

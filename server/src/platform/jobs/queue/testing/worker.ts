@@ -5,8 +5,8 @@
 
 import { openDatabase } from '#db';
 import { z } from 'zod';
-import { defineJob } from '../index.ts';
-import { jobsOver } from './testing.ts';
+import { defineJob } from '../../index.ts';
+import { jobsOver } from './jobs-over.ts';
 
 const urls = z.object({ tenant: z.string(), operator: z.string(), system: z.string() });
 
