@@ -150,13 +150,19 @@ interface LeasedRow extends EventColumns {
 export async function leaseDue(
   tx: SystemHandle,
   consumers: readonly string[],
-  lease: { readonly token: string; readonly ms: number; readonly limit: number },
+  lease: {
+    readonly token: string;
+    readonly ms: number;
+    readonly limit: number;
+    /** Those whose lease ran out, and only those: a process may have died of one of them. */
+    readonly isAbandoned: boolean;
+  },
 ): Promise<readonly StoredDelivery[]> {
   const { rows } = await sql<LeasedRow>`
     with due as materialized (
       select tenant_id, consumer, event_id from tenant.event_deliveries
       where consumer = any(${consumers}::text[]) and next_attempt_at <= clock_timestamp()
-        and (leased_until is null or leased_until <= clock_timestamp())
+        and case when ${lease.isAbandoned}::boolean then leased_until <= clock_timestamp() else leased_until is null end
       order by next_attempt_at
       limit ${lease.limit} for update skip locked
     )

@@ -58,17 +58,34 @@ export interface Handling {
    * goes on with the replay, and nothing has happened here.
    */
   replay(consumer: EventConsumer, event: LoggedEvent, progress: ReplayProgress): Promise<void>;
+  /**
+   * Runs what a process may die of, beside nothing else of the kind in this process: so a death is counted for the one
+   * event that was being handled.
+   */
+  alone<T>(work: () => Promise<T>): Promise<T>;
+}
+
+/** Work one after the other, in the order in which it was asked for. */
+function createQueue(): Handling['alone'] {
+  let last: Promise<unknown> = Promise.resolve();
+  return async (work) => {
+    const mine = last.then(work);
+    last = mine.catch(() => undefined);
+    return mine;
+  };
 }
 
 /** Notes in the transaction of an event's outcome that a replay is past it. */
 export type ReplayProgress = (tx: HandlingHandle, isHandled: boolean) => Promise<void>;
 
 export function createHandling(deps: HandlingDeps): Handling {
+  const alone = createQueue();
   return {
+    alone,
     async deliver(consumer, events, mayHaveKilled) {
       const ordered = inKeyOrder(events);
       if (mayHaveKilled) {
-        for (const event of ordered) await deliverCarefully(deps, consumer, event);
+        for (const event of ordered) await alone(() => deliverCarefully(deps, consumer, event));
         return;
       }
       const size = consumer.door === 'tenant' ? 1 : systemBatch;

@@ -155,6 +155,8 @@ for (const adapter of testedAdapters()) {
         await arena.tell(...others.slice(0, 5), killer, ...others.slice(5));
         const file = fileURLToPath(new URL('./testing/killed-process.ts', import.meta.url));
         let deaths = 0;
+        const effectsOf = async () =>
+          (await arena.effects('killed')).filter((row) => row.tenant_id === tenantId);
         const state = { isDone: false };
         while (!state.isDone) {
           const child = spawn(process.execPath, [file, JSON.stringify(arena.urls)], { stdio: 'inherit' });
@@ -162,15 +164,20 @@ for (const adapter of testedAdapters()) {
           const ended = once(child, 'exit').then(() => {
             hasEnded = true;
           });
-          await until(
-            async () => {
-              const rows = await arena.stored('killed');
-              state.isDone = rows[0]?.state === 'dead' && (await arena.effects('killed')).length === 10;
-              return state.isDone || hasEnded;
-            },
-            Boolean,
-            'a death or the end',
-          );
+          try {
+            await until(
+              async () => {
+                const rows = await arena.stored('killed');
+                state.isDone = rows[0]?.state === 'dead' && (await effectsOf()).length === 10;
+                return state.isDone || hasEnded;
+              },
+              Boolean,
+              'a death or the end',
+            );
+          } catch (error) {
+            child.kill('SIGKILL');
+            throw error;
+          }
           if (hasEnded) deaths += 1;
           else child.kill('SIGKILL');
           await ended;
@@ -178,7 +185,7 @@ for (const adapter of testedAdapters()) {
         }
         const [letter] = await arena.stored('killed');
         assert.deepEqual([letter?.event_id, letter?.error_code], [killer.eventId, 'process_died']);
-        const effects = await arena.effects('killed');
+        const effects = await effectsOf();
         assert.deepEqual(
           effects.map((row) => row.event_id).toSorted(),
           others.map(({ eventId }) => eventId).toSorted(),

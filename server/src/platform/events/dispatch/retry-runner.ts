@@ -47,15 +47,25 @@ export function createRetryRunner(
     if (consumer !== undefined) await handling().retry(consumer, delivery);
   }
 
+  async function lease(limit: number, isAbandoned: boolean): Promise<readonly StoredDelivery[]> {
+    const wanted = { token: randomUUID(), ms: settings.leaseMs, limit, isAbandoned };
+    return db.withSystem('event-dispatch', (tx) => leaseDue(tx, [...byName.keys()], wanted));
+  }
+
   /** Until nothing is due. Rejects where the store can't be read or written. */
   async function drain(isStopping: () => boolean): Promise<void> {
     while (!isStopping()) {
-      const lease = { token: randomUUID(), ms: settings.leaseMs, limit: atOnce };
-      const due = await db.withSystem('event-dispatch', (tx) => leaseDue(tx, [...byName.keys()], lease));
+      const due = await lease(atOnce, false);
       const tried = await Promise.allSettled(due.map(tryOne));
       const failed = tried.find((result) => result.status === 'rejected');
       if (failed !== undefined) throw failed.reason;
-      if (due.length === 0) return;
+      // One at a time: those beside a killer would die with it, again and again, and end as dead letters for nothing.
+      const suspects = await handling().alone(async () => {
+        const [suspect] = await lease(1, true);
+        if (suspect !== undefined) await tryOne(suspect);
+        return suspect === undefined ? 0 : 1;
+      });
+      if (due.length + suspects === 0) return;
     }
   }
 
