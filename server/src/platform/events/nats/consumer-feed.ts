@@ -173,8 +173,9 @@ export class ConsumerFeed implements RunningSubscription {
   }
 
   async #hold(taken: readonly HeldPlace[]): Promise<void> {
-    for (const { partition, fence, cursor } of taken) {
-      const feed = new PartitionFeed(partition, fence, cursor, {
+    for (const place of taken) {
+      const { partition, cursor } = place;
+      const feed = new PartitionFeed(place, {
         subscription: this.#subscription,
         isHeld: () => this.#deps.clock.monotonic() < this.#validUntilMs,
         moved: () => this.#noteMove(partition),

@@ -69,7 +69,7 @@ function decoded(text: string): string {
 }
 
 /** The client's options for a URL; it takes no credentials inside of one. */
-export function connectionOptions(url: string): NodeConnectionOptions {
+function connectionOptions(url: string): NodeConnectionOptions {
   const { protocol, hostname, port, username, password } = new URL(url);
   const login =
     username === '' && password === ''

@@ -29,7 +29,7 @@ export interface LaneMessage {
 /** What a server counts into the size of a message beside its data: headers and subject, with room to spare. */
 const headerAllowance = 8192;
 
-export function fitsInto(maxPayload: number, event: LoggedEvent): boolean {
+function fitsInto(maxPayload: number, event: LoggedEvent): boolean {
   const length = Buffer.byteLength(event.data) + 3 * (event.key.length + event.type.length);
   return length + headerAllowance <= maxPayload;
 }

@@ -14,7 +14,7 @@ import { createNatsLink, type NatsLink, type NatsSettings } from './link.ts';
 import { createRelay, type LeasePort, type Relay, type RelaySettings } from './relay.ts';
 
 /** Where the tests' NATS is; they make streams of their own there and delete them by name. */
-export const natsAddress = { host: '127.0.0.1', port: Number(process.env['STOA_TEST_NATS_PORT'] ?? 4222) };
+const natsAddress = { host: '127.0.0.1', port: Number(process.env['STOA_TEST_NATS_PORT'] ?? 4222) };
 export const hasNats = process.env['STOA_TEST_SERVICES'] === '1';
 
 /** Waits until it holds; fails after a minute (a writer elsewhere on the server holds the log back), or as told. */
@@ -31,7 +31,7 @@ export async function until(
 }
 
 /** The same leases as platform/jobs gives, over the same table. */
-export function leasesOf(db: Pick<Database, 'withSystem'>): LeasePort {
+function leasesOf(db: Pick<Database, 'withSystem'>): LeasePort {
   return {
     take: (name, holder, durationMs) =>
       db.withSystem('leases', async (tx) => {
@@ -61,6 +61,8 @@ export interface Ear {
   /** When each came, by the monotonic clock. */
   readonly arrivedAtMs: number[];
   readonly running: RunningSubscription;
+  /** Events that came marked as what a vanished process may have died of. */
+  suspected: number;
   /** Set, `deliver` rejects with it. */
   fault: Error | null;
   /** Set, `deliver` waits for it first. */
@@ -122,13 +124,14 @@ export async function openRoad(db: Database): Promise<Road> {
     async listen(carrier, consumer, types = ['fixture.happened.v1']) {
       const events: LoggedEvent[] = [];
       const arrivedAtMs: number[] = [];
-      const state: { fault: Error | null; gate: Promise<void> | null } = { fault: null, gate: null };
+      const state: Pick<Ear, 'suspected' | 'fault' | 'gate'> = { suspected: 0, fault: null, gate: null };
       const running = await carrier.subscribe({
         consumer,
         types,
-        async deliver(_partition, delivered) {
+        async deliver(_partition, delivered, mayHaveKilled) {
           await state.gate;
           if (state.fault !== null) throw state.fault;
+          if (mayHaveKilled === true) state.suspected += delivered.length;
           events.push(...delivered);
           arrivedAtMs.push(...delivered.map(() => performance.now()));
         },

@@ -358,6 +358,30 @@ describe('events over NATS', { skip: !hasNats && 'needs the services (--services
     assertWhole({ events: [...first.events, ...second.events] }, expected);
   });
 
+  test('what a vanished process held comes after its lease, marked as what it may have died of', async () => {
+    const link = road.link();
+    await link.start();
+    await road.relay(link).start();
+    const carrier = road.carrier(link);
+    const gone = await road.listen(carrier, 'fixture.vanished');
+    const expected = await road.append(tenantId, keyNames(20));
+    await until('they came', () => gone.events.length === 20);
+    await gone.running.stop();
+    await database.db.withSystem('event-dispatch', (tx) =>
+      sql`
+        update platform.event_places
+        set holder = gen_random_uuid(), leased_until = clock_timestamp() + interval '1 second'
+        where consumer = 'fixture.vanished'
+      `.execute(tx),
+    );
+    const ear = await road.listen(carrier, 'fixture.vanished');
+    expected.push(...(await road.append(tenantId, keyNames(20))));
+    await until('the rest came', () => ear.events.length === 20);
+    assertWhole({ events: [...gone.events, ...ear.events] }, expected);
+    assert.equal(gone.suspected, 0);
+    assert.equal(ear.suspected, 20);
+  });
+
   test('a stream of another kind, or of another database, is an error in health and no crash', async () => {
     const jsm = await jetstreamManager(await road.admin());
     await jsm.streams.add({ name: road.settings.stream, subjects: [`${road.settings.subject}.>`] });

@@ -3,6 +3,7 @@
  * batch at a time. A batch that is refused comes again after a pause that grows; nothing behind it passes it.
  */
 
+import type { HeldPlace } from '../log-carrier/places.sql.ts';
 import type { CarrierSubscription, EventCursor, LoggedEvent } from '../types.ts';
 import { isAfter, laterOf } from './cursor.ts';
 import { createBackoff, createBell, pause } from './pause.ts';
@@ -36,6 +37,8 @@ export function createGate(width: number): () => Promise<() => void> {
 }
 
 const batchSize = 100;
+/** How many deliveries may hold what a process died of that vanished: it wrote its places a second before at most. */
+const suspectDeliveries = 10;
 const firstPauseMs = 250;
 const longestPauseMs = 5000;
 const heldCheckMs = 250;
@@ -51,13 +54,15 @@ export class PartitionFeed {
   #delivered: EventCursor;
   #taken: EventCursor;
   #isBusy = false;
+  #suspects: number;
 
-  /** Begins to deliver at once what is `offer`ed; nothing at or before `place`. */
-  constructor(partition: number, fence: bigint, place: EventCursor, ports: PartitionFeedPorts) {
-    this.partition = partition;
-    this.fence = fence;
-    this.#delivered = place;
-    this.#taken = place;
+  /** Begins to deliver at once what is `offer`ed; nothing at or before the place. */
+  constructor(held: HeldPlace, ports: PartitionFeedPorts) {
+    this.partition = held.partition;
+    this.fence = held.fence;
+    this.#delivered = held.cursor;
+    this.#taken = held.cursor;
+    this.#suspects = held.wasAbandoned ? suspectDeliveries : 0;
     this.#ports = ports;
     this.#loop = this.#run();
   }
@@ -119,7 +124,8 @@ export class PartitionFeed {
     const events = this.#queue.slice(0, batchSize);
     this.#isBusy = true;
     try {
-      await this.#ports.subscription.deliver(this.partition, events);
+      await this.#ports.subscription.deliver(this.partition, events, this.#suspects > 0);
+      this.#suspects = Math.max(0, this.#suspects - 1);
       this.#queue.splice(0, events.length);
       this.#delivered = events.at(-1)?.cursor ?? this.#delivered;
       return true;
