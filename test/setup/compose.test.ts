@@ -4,19 +4,10 @@ import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { describe, test } from 'node:test';
-import { parse } from 'yaml';
-import { z } from 'zod';
 
 const root = path.resolve(import.meta.dirname, '..', '..');
 const folder = path.join(root, 'infra/compose');
 const secrets = { POSTGRES_PASSWORD: 'a', STOA_MASTER_KEY: 'b', STOA_CLUSTER_SECRET: 'c' };
-const service = z.object({
-  command: z.array(z.string()).optional(),
-  healthcheck: z.object({ test: z.array(z.string()) }).optional(),
-  read_only: z.boolean().optional(),
-});
-const file = z.object({ services: z.record(z.string(), service) });
-
 function compose(environment: Readonly<Record<string, string>>) {
   return spawnSync('docker-compose', ['-f', path.join(folder, 'docker-compose.yaml'), 'config'], {
     encoding: 'utf8',
@@ -42,18 +33,17 @@ describe('the Compose file', () => {
     }
   });
 
-  test('runs two gateways and two control processes, read-only, beside servers with health checks', () => {
-    const { services } = file.parse(
-      parse(readFileSync(path.join(folder, 'docker-compose.yaml'), 'utf8'), { merge: true }),
-    );
-    const serving = Object.values(services).flatMap(({ command }) =>
-      command?.[0] === 'serve' ? [command[1]] : [],
-    );
+  test('runs two gateways and two control processes, read-only, beside servers with health checks', {
+    skip,
+  }, () => {
+    const config = compose(secrets).stdout;
+    const services = config.slice(config.indexOf('services:')).split(/^ {2}(?=\S)/m);
+    const serving = services.filter((text) => /^ {4}- serve$/m.test(text));
     for (const role of ['control', 'gateway'])
-      assert.equal(serving.filter((one) => one === role).length, 2, role);
-    for (const [name, { command, read_only: isReadOnly }] of Object.entries(services))
-      if (command?.[0] === 'serve') assert.equal(isReadOnly, true, name);
-    for (const name of ['postgres', 'nats', 'redis']) assert.ok(services[name]?.healthcheck, name);
+      assert.equal(serving.filter((text) => text.includes(`- ${role}\n`)).length, 2, role);
+    for (const text of serving) assert.match(text, /^ {4}read_only: true$/m);
+    for (const name of ['postgres', 'nats', 'redis'])
+      assert.match(services.find((text) => text.startsWith(`${name}:`)) ?? '', /^ {4}healthcheck:$/m, name);
   });
 });
 
