@@ -2,7 +2,7 @@ import type { MetricDeclaration, MetricRegistry } from '#telemetry';
 import type { StoreCount } from './deliveries.sql.ts';
 
 /** What consumers of events do in this process, and what lies in the delivery store. Consumers are a fixed list. */
-export const consumerMetrics = {
+const consumerMetrics = {
   handled: {
     name: 'stoa_events_handled_total',
     help: 'Events that had their effect on a consumer in this process.',

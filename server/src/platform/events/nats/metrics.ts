@@ -3,7 +3,7 @@ import type { NatsCarrier } from './carrier.ts';
 import type { Relay } from './relay.ts';
 
 /** What the relay and the carrier over NATS did in this process; read when somebody scrapes. */
-export const natsMetrics = {
+const natsMetrics = {
   relayed: {
     name: 'stoa_events_relayed_total',
     help: 'Events that this process copied from the log to the NATS stream.',
