@@ -73,7 +73,11 @@ export interface Road {
   readonly proxy: FaultProxy;
   readonly settings: NatsSettings;
   link(settings?: Partial<NatsSettings>): NatsLink;
-  relay(link: NatsLink, settings?: RelaySettings, overrides?: { holder?: string; leases?: LeasePort }): Relay;
+  relay(
+    link: NatsLink,
+    settings?: RelaySettings,
+    overrides?: { leases?: LeasePort; db?: Pick<Database, 'withSystem'> },
+  ): Relay;
   carrier(link: NatsLink, settings?: NatsCarrierSettings): NatsCarrier;
   listen(carrier: NatsCarrier, consumer: string, types?: readonly string[]): Promise<Ear>;
   /** Writes events in one transaction; their keys, in order. Versions count up by key. */
@@ -108,9 +112,9 @@ export async function openRoad(db: Database): Promise<Road> {
       parts.push(link);
       return link;
     },
-    relay(link, relaySettings = {}, { holder = newUuid(), leases = leasesOf(db) } = {}) {
+    relay(link, relaySettings = {}, { leases = leasesOf(db), db: relayDb = db } = {}) {
       const relay = createRelay(
-        { link, db, leases, clock: systemClock, logger: silentLogger, holder },
+        { link, db: relayDb, leases, clock: systemClock, logger: silentLogger, holder: newUuid() },
         { pollMs: 50, ...relaySettings },
       );
       parts.push(relay);

@@ -2,6 +2,7 @@ import assert from 'node:assert/strict';
 import { afterEach, beforeEach, describe, test } from 'node:test';
 import { jetstream, jetstreamManager } from '@nats-io/jetstream';
 import { sql } from 'kysely';
+import type { Database } from '#db';
 import { openTestDatabase, type TestDatabase } from '#testing';
 import { partitionOf } from '../partition.ts';
 import type { LoggedEvent } from '../types.ts';
@@ -144,6 +145,46 @@ describe('events over NATS', { skip: !hasNats && 'needs the services (--services
     assert.equal(new Set(cursors).size, cursors.length);
   });
 
+  test('a relay that slept until message ids are forgotten repeats nothing', async () => {
+    const link = road.link();
+    await link.start();
+    const lying = { take: async () => ({ fence: 1n }), giveBack: async () => undefined };
+    let sleep: Promise<void> | null = null;
+    let wake: () => void = () => undefined;
+    let isAsleep = false;
+    const { db } = database;
+    const drowsy: Pick<Database, 'withSystem'> = {
+      async withSystem(job, work, options) {
+        const read = await db.withSystem(job, work, options);
+        isAsleep = sleep !== null && Array.isArray(read) && read.length > 0;
+        if (isAsleep) await sleep;
+        return read;
+      },
+    };
+    const old = road.relay(link, {}, { leases: lying, db: drowsy });
+    await old.start();
+    await road.append(tenantId, keyNames(50));
+    await until('the first relay copied', () => old.state().relayed === 50);
+    const jsm = await jetstreamManager(await road.admin());
+    const { config } = await jsm.streams.info(road.settings.stream);
+    await jsm.streams.update(road.settings.stream, { ...config, duplicate_window: 100 * 1e6 });
+    sleep = new Promise((resolve) => {
+      wake = resolve;
+    });
+    await road.append(tenantId, keyNames(50));
+    await until('it sleeps over what it read', () => isAsleep);
+    const fresh = road.relay(link, {}, { leases: lying });
+    await fresh.start();
+    await until('the second relay copied', () => fresh.state().relayed === 50);
+    const forgottenAtMs = performance.now() + 500;
+    await until('the ids are forgotten', () => performance.now() > forgottenAtMs);
+    sleep = null;
+    wake();
+    await until('the first noticed', () => old.state().restarts > 0);
+    const { state } = await jsm.streams.info(road.settings.stream);
+    assert.equal(state.messages, 100);
+  });
+
   test('a second relay takes over from one that gave its lease back, without a repeat', async () => {
     const link = road.link();
     await link.start();
@@ -232,6 +273,25 @@ describe('events over NATS', { skip: !hasNats && 'needs the services (--services
     await until('the rest came', () => ear.events.length + again.events.length >= expected.length, 20_000);
     assertWhole({ events: [...ear.events, ...again.events] }, expected);
     assert.ok(carrier.state().some(({ counts }) => counts.fromLog > 0));
+  });
+
+  test('an empty stream to which nothing new comes hides nothing from a consumer that was away', async () => {
+    const link = road.link();
+    await link.start();
+    const relay = road.relay(link);
+    await relay.start();
+    const carrier = road.carrier(link);
+    const ear = await road.listen(carrier, 'fixture.hidden');
+    const expected = await road.append(tenantId, keyNames(50));
+    await until('the first came', () => ear.events.length === 50);
+    await ear.running.stop();
+    expected.push(...(await road.append(tenantId, keyNames(50))));
+    await until('all were relayed', () => relay.state().relayed === 100);
+    const jsm = await jetstreamManager(await road.admin());
+    await jsm.streams.purge(road.settings.stream);
+    const again = await road.listen(carrier, 'fixture.hidden');
+    await until('the rest came', () => again.events.length === 50);
+    assertWhole({ events: [...ear.events, ...again.events] }, expected);
   });
 
   test('a purge while a consumer reads slowly skips nothing', async () => {
