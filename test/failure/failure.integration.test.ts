@@ -6,7 +6,7 @@
  *   STOA_FAILURE_SECONDS=6 npm run test:services  the short version, which CI runs
  *
  * Two gateways behind a TCP balancer and two control processes, on a PostgreSQL, a NATS and a Redis of the test's own;
- * 200 requests a second, every third a stream. Each scenario prints its seed, its counts and the longest time without a
+ * 200 requests a second, every third a stream; two processes consume the events of them and of a tenant's changes. Each scenario prints its seed, its counts and the longest time without a
  * completed answer. STOA_TEST_SEED repeats the moments of a run.
  */
 import assert from 'node:assert/strict';
@@ -22,6 +22,7 @@ import {
 } from '../../server/src/testing/misbehaving-upstream.ts';
 import { usesPostgres } from '../journeys/stoa-process.ts';
 import { checkRecords } from './check.ts';
+import { type Consumers, startConsumers } from './consumers.ts';
 import { type ClientView, startLoad } from './load.ts';
 import { type Platform, startPlatform } from './platform.ts';
 import { missingPrograms, ownNats, ownPostgres, ownRedis, type OwnServer } from './servers.ts';
@@ -49,6 +50,7 @@ interface Servers {
 let upstream: MisbehavingUpstream;
 let servers: Servers;
 let platform: Platform;
+let consumers: Consumers;
 /** A small file system for the journal of the first gateway; null where none can be mounted. */
 let smallDisk: string | null = null;
 
@@ -89,10 +91,11 @@ async function underLoad(
   const view = await load.stop();
   await platform.ready();
   const { records } = await checkRecords(servers.database.url, view);
+  const { events } = await consumers.check();
   const refused = [...view.refused].map(([what, count]) => `${count} x ${what}`).join(', ') || 'none';
   process.stdout.write(
     `${name}: seed ${seed}, ${view.sent} sent, ${view.completed.size} completed, ${view.lost.length} lost, refused: ` +
-      `${refused}, longest time without an answer ${view.longestGapMs.toFixed(0)} ms, ${records} records in all\n`,
+      `${refused}, longest time without an answer ${view.longestGapMs.toFixed(0)} ms, ${records} records and ${events} events in all, ${consumers.changes} changes\n`,
   );
   return { view, blowMs };
 }
@@ -136,13 +139,15 @@ describe('under load', { skip }, () => {
         STOA_OPENAI_BASE_URL: upstream.url,
         STOA_CLUSTER_SECRET: 'a-secret-of-the-failure-tests-0123456789abcdef',
         STOA_LOG_LEVEL: 'warn',
-        STOA_DRAIN_DELAY_MS: '1000',
+        STOA_DRAIN_DELAY_MS: '3000',
       },
       smallDisk === null ? {} : { STOA_JOURNAL_DIR: path.join(smallDisk, 'journal') },
     );
+    consumers = await startConsumers(platform, `nats://127.0.0.1:${servers.nats.port}`);
   });
 
   after(async () => {
+    await consumers?.dispose();
     await platform?.dispose();
     await Promise.all([servers?.database.dispose(), servers?.nats.dispose(), servers?.redis.dispose()]);
     await upstream?.close();
@@ -189,6 +194,23 @@ describe('under load', { skip }, () => {
   test('a control process that is stopped for longer than every lease harms nothing', async () => {
     const { view } = await underLoad('SIGSTOP of a control process', async () => {
       const { pid } = first(platform.controls);
+      signal(pid, 'SIGSTOP');
+      await pause(pausedMs);
+      signal(pid, 'SIGCONT');
+    });
+    assertNothingLost(view);
+  });
+
+  test('kill -9 of a consumer loses no effect and makes none twice', async () => {
+    const { view } = await underLoad('kill -9 of a consumer', async () => {
+      signal(first(consumers.pids), 'SIGKILL');
+    });
+    assertNothingLost(view);
+  });
+
+  test('a consumer that is stopped for longer than every lease makes no effect twice', async () => {
+    const { view } = await underLoad('SIGSTOP of a consumer', async () => {
+      const pid = first(consumers.pids);
       signal(pid, 'SIGSTOP');
       await pause(pausedMs);
       signal(pid, 'SIGCONT');

@@ -17,12 +17,19 @@ const credentialsShape = z.object({
 });
 type Credentials = z.infer<typeof credentialsShape>;
 
+const storedUrlsShape = z.object({
+  urls: z.object({ tenant: z.string(), operator: z.string(), system: z.string(), migration: z.string() }),
+});
+export type DatabaseUrls = z.infer<typeof storedUrlsShape>['urls'];
+
 export interface Platform {
   readonly url: string;
   readonly credentials: Credentials;
   readonly members: readonly Member[];
   readonly gateways: readonly Member[];
   readonly controls: readonly Member[];
+  /** The logins' URLs, as the first process made them. */
+  readonly databaseUrls: DatabaseUrls;
   /** Waits until all of them are ready, or degraded where that may be. */
   ready(allowed?: readonly Member['state'][]): Promise<void>;
   dispose(): Promise<void>;
@@ -75,6 +82,9 @@ export async function startPlatform(
       members,
       gateways,
       controls,
+      databaseUrls: storedUrlsShape.parse(
+        JSON.parse(readFileSync(path.join(controls[0]?.dataDirectory ?? '', 'database-urls.json'), 'utf8')),
+      ).urls,
       ready: async (allowed = ['ready']) => {
         for (const member of members) await untilState(member, allowed);
         await until('a backend', () => backends.every(({ isReady }) => isReady));

@@ -46,6 +46,12 @@ let second: Tenant;
 const nobodys: Readonly<Record<string, string>> = {
   '/v1/keys/{id}': '00zzzzzzzzzz',
   '/v1/requests/{id}': 'req_01jz4x5t2sfkb8m6q0v9c3d7ea',
+  '/v1/dead-letters/{id}': 'dlt_01jz4x5t2sfkb8m6q0v9c3d7ea',
+};
+
+/** No module consumes events yet, so no tenant has any of these; real ones are proven beside their code. */
+const notMadeYet: Readonly<Record<string, string>> = {
+  '/v1/dead-letters/{id}': 'dlt_01jz4x5t2sfkb8m6q0v9c3d7eb',
 };
 
 before(async () => {
@@ -142,7 +148,7 @@ test("an id of another tenant's is answered like one that nobody has, by the ver
         assert.ok(id, `${path}: say in this test which id a tenant has there`);
         return stoa.call(method, path.replace('{id}', id), { key: own.apiKey, ...(body ? { body } : {}) });
       };
-      const strange = await ask(other.own[path]);
+      const strange = await ask(other.own[path] ?? notMadeYet[path]);
       const nobody = await ask(nobodys[path]);
       assert.equal(codeOf(strange), 'not_found', `${method} ${path}`);
       assert.equal(strange.text, nobody.text, `${method} ${path}`);

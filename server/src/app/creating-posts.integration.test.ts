@@ -4,7 +4,9 @@ import { after, before, test } from 'node:test';
 import * as contracts from '@stoa/contracts';
 import { sql } from 'kysely';
 import type { Database, OperatorHandle, TenantHandle } from '#db';
-import { operatorRoute, tenantRoute } from '#http';
+import { createEvents, type EventConsumer } from '#events';
+import { creatingOperatorRoute, operatorRoute, tenantRoute } from '#http';
+import { createJobs, defineJob } from '#jobs';
 import {
   AppError,
   createSealer,
@@ -57,7 +59,61 @@ interface Stage {
 
 const created = z.object({ id: z.string() });
 const createdKey = z.object({ key: z.string() });
-const noMetrics = { add: () => undefined, set: () => undefined, observe: () => undefined };
+const noMetric = { add: () => undefined, set: () => undefined, observe: () => undefined };
+const noMetrics = {
+  counter: () => noMetric,
+  gauge: () => noMetric,
+  histogram: () => noMetric,
+  observedGauge: () => undefined,
+};
+const span = { traceId: '', traceparent: '', setAttribute: () => undefined, end: () => undefined };
+const noTraces = { isEnabled: false, startRequest: () => span, startChild: () => span };
+const replayed: EventConsumer = {
+  name: 'test.replayed',
+  types: ['control.changed.v1'],
+  door: 'tenant',
+  isReplayable: true,
+  handle: () => Promise.resolve(),
+};
+const asked = defineJob({
+  name: 'test-asked',
+  scope: 'system',
+  data: z.strictObject({ number: z.string() }),
+  deadlineMs: 1_000,
+  retry: { limit: 0, delayMs: 1_000, backoff: false },
+  run: () => Promise.resolve(),
+});
+
+/** Jobs and events as every process has them, but that nothing runs. */
+function furtherParts(db: Database, clock: ManualClock) {
+  const jobs = createJobs(
+    {
+      db,
+      clock: systemClock,
+      logger: silentLogger,
+      metrics: noMetrics,
+      operatorRoute,
+      creatingOperatorRoute,
+      requireTenant: () => Promise.resolve(),
+    },
+    { isWorker: false },
+  );
+  jobs.register([asked]);
+  const events = createEvents(
+    {
+      db,
+      clock,
+      logger: silentLogger,
+      metrics: noMetrics,
+      tracer: noTraces,
+      http: { operatorRoute, tenantRoute, creatingOperatorRoute },
+      consumers: [replayed],
+      carrier: null,
+    },
+    { eventDays: 7, isAlone: true },
+  );
+  return { jobs, routes: [...jobs.routes, ...events.routes] };
+}
 
 async function openStage(adapter: TestDatabase['adapter']): Promise<Stage> {
   const database = await openTestDatabase({ adapter });
@@ -73,27 +129,25 @@ async function openStage(adapter: TestDatabase['adapter']): Promise<Stage> {
         sealer: createSealer(masterKey),
         clock,
         logger: silentLogger,
-        metrics: {
-          counter: () => noMetrics,
-          gauge: () => noMetrics,
-          histogram: () => noMetrics,
-          observedGauge: () => undefined,
-        },
+        metrics: noMetrics,
         priceOf: () => null,
         readEnvironment: () => undefined,
       },
       { openai: null, builtIn: [], pollEveryMs: 3_600_000 },
     );
+    const further = furtherParts(db, clock);
     await prices.lifecycle.start();
     await registry.lifecycle.start();
+    await further.jobs.lifecycle.start();
     const plane = await openControlPlane(db, {
       clock,
       masterKey,
-      routes: () => [...registry.routes, ...prices.routes],
+      routes: () => [...registry.routes, ...prices.routes, ...further.routes],
     });
     opened.push({
       async close() {
         await plane.close();
+        await further.jobs.lifecycle.stop();
         await registry.lifecycle.stop();
         await prices.lifecycle.stop();
       },
@@ -158,6 +212,28 @@ async function casesOf(plane: ControlPlane): Promise<ReadonlyMap<string, Case>> 
         key,
       },
     ],
+    [
+      'jobs.run',
+      {
+        path: `/control/v1/jobs/${asked.name}/run`,
+        body: () => ({ data: { number: next() } }),
+        table: 'jobs.job_common',
+        key,
+      },
+    ],
+    [
+      'event-replays.create',
+      {
+        path: '/control/v1/event-replays',
+        body: () => ({
+          tenant_id: tenantId,
+          consumer: replayed.name,
+          from: new Date(Date.now() - 1_000 * (made += 1)).toISOString(),
+        }),
+        table: 'tenant.event_replays',
+        key,
+      },
+    ],
   ]);
 }
 
@@ -211,6 +287,8 @@ test('a creating POST cannot be wired without keeping its answer, and none is le
     keyed.map(({ id }) => id).sort(),
     [
       'control_models.create',
+      'event-replays.create',
+      'jobs.run',
       'keys.create',
       'prices.import',
       'providers.create',

@@ -52,9 +52,10 @@ export function jobRoutes(deps: JobRoutesDependencies): Route[] {
   return [
     deps.operatorRoute(listJobs, async ({ query }, principal, context) => {
       const page = { after: query.after ?? null, limit: query.limit };
-      const rows = await db.withOperator(by(principal, context), listJobs.id, (tx) =>
-        selectNamedJobs(tx, page),
-      );
+      const rows = await db.withOperator(by(principal, context), listJobs.id, async (tx) => {
+        if (page.after !== null && !(await isDeclared(tx, page.after))) throw noSuchPlace();
+        return selectNamedJobs(tx, page);
+      });
       const jobs = rows.map((row) => jobObject(row, deps.nextOccurrence));
       return { status: 200, body: pageOf(jobs, query.limit, ({ id }) => id) };
     }),
@@ -127,6 +128,10 @@ function tenantUuid(id: string): string {
   throw new AppError('invalid_request', 'tenant_id: must be an id of the form ten_....', {
     param: 'tenant_id',
   });
+}
+
+function noSuchPlace(): AppError {
+  return new AppError('invalid_request', 'There is no job of this name to go on after.', { param: 'after' });
 }
 
 function runUuid(id: string, param: string): string {
