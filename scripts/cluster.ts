@@ -54,6 +54,11 @@ async function makeDatabase(url: string): Promise<void> {
   }
 }
 
+/** The database's name in the letters that names of streams and subjects have. */
+function databaseWord(): string {
+  return new URL(options.database).pathname.slice(1).replaceAll(/\W/g, '_').toLowerCase();
+}
+
 function answers(port: number): Promise<boolean> {
   return new Promise((resolve) => {
     const socket = connect({ host: '127.0.0.1', port });
@@ -77,6 +82,9 @@ async function sharedEnvironment(): Promise<Record<string, string>> {
     STOA_DATABASE_URL: options.database,
     STOA_CLUSTER_SECRET: clusterSecret(),
     STOA_PUBLIC_URL: `http://127.0.0.1:${options.port}`,
+    // A stream holds the events of one database, so a cluster on another one has another.
+    STOA_NATS_STREAM: `STOA_${databaseWord().toUpperCase()}`,
+    STOA_NATS_SUBJECT: `stoa.${databaseWord()}`,
   };
   if (!process.env['STOA_NATS_URL'] && (await answers(4222)))
     environment['STOA_NATS_URL'] = 'nats://127.0.0.1:4222';

@@ -145,11 +145,12 @@ test('a stream says the same words, a few a frame: role first, then text, finish
   assert.equal(new Set(frames.slice(0, -1).map((frame) => json(frame, 'id'))).size, 1);
 });
 
-test('usage is estimated from bytes: a quarter, rounded up', async () => {
+test('usage is estimated from bytes, a quarter, rounded up, and marked as an estimate', async () => {
   const recorded = await ask(isolationQuestion);
   const text = String(json(recorded, 'choices', 0, 'message', 'content'));
   assert.equal(json(recorded, 'usage', 'prompt_tokens'), Math.ceil(recorded.bodyBytes / 4));
   assert.equal(json(recorded, 'usage', 'completion_tokens'), Math.ceil(Buffer.byteLength(text) / 4));
+  assert.equal(json(recorded, 'usage', 'estimated'), true);
 });
 
 test('an output limit costs quotations first, then words, and is said as `length`', async () => {

@@ -102,7 +102,8 @@ function outputLimit(json: Readonly<Record<string, unknown>>): number | null {
 function usageOf(call: ModelCall, answer: ExtractiveAnswer) {
   const input = estimateTokens(call.body.byteLength);
   const output = estimateTokens(Buffer.byteLength(answer.text));
-  return { prompt_tokens: input, completion_tokens: output, total_tokens: input + output };
+  // The engine has no tokenizer, and says so to whoever counts.
+  return { prompt_tokens: input, completion_tokens: output, total_tokens: input + output, estimated: true };
 }
 
 function marks(answer: ExtractiveAnswer) {

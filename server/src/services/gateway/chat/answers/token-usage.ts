@@ -34,7 +34,8 @@ export function readUsage(value: unknown): Usage | null {
     reasoning_tokens: Math.min(count(completion, 'reasoning_tokens') ?? 0, output),
     input_audio_tokens: Math.min(count(prompt, 'audio_tokens') ?? 0, input),
     output_audio_tokens: Math.min(count(completion, 'audio_tokens') ?? 0, output),
-    estimated: false,
+    // Our own engines say so where they have no tokenizer; OpenAI's protocol has no such member.
+    estimated: value['estimated'] === true,
   };
 }
 
