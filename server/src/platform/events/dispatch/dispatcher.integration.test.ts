@@ -220,9 +220,10 @@ for (const adapter of testedAdapters()) {
       await arena.tell(anEvent(mine, { key: 'mine' }), anEvent(other, { key: 'other' }));
       const running = arena.dispatcher([nosy]);
       await running.start();
+      // The consumer meets what earlier tests told as well, some of which is dead from the start.
       await until(
         () => arena.stored('nosy'),
-        (rows) => rows[0]?.state === 'dead',
+        (rows) => rows.some((row) => row.tenant_id === mine && row.state === 'dead'),
         'a dead letter',
       );
       await running.stop();

@@ -157,6 +157,8 @@ for (const adapter of testedAdapters()) {
         let deaths = 0;
         const effectsOf = async () =>
           (await arena.effects('killed')).filter((row) => row.tenant_id === tenantId);
+        const storedOfMine = async () =>
+          (await arena.stored('killed')).filter((row) => row.tenant_id === tenantId);
         const state = { isDone: false };
         while (!state.isDone) {
           const child = spawn(process.execPath, [file, JSON.stringify(arena.urls)], { stdio: 'inherit' });
@@ -167,7 +169,7 @@ for (const adapter of testedAdapters()) {
           try {
             await until(
               async () => {
-                const rows = await arena.stored('killed');
+                const rows = await storedOfMine();
                 state.isDone = rows[0]?.state === 'dead' && (await effectsOf()).length === 10;
                 return state.isDone || hasEnded;
               },
@@ -183,7 +185,7 @@ for (const adapter of testedAdapters()) {
           await ended;
           assert.ok(deaths < 10, 'it goes on and on');
         }
-        const [letter] = await arena.stored('killed');
+        const [letter] = await storedOfMine();
         assert.deepEqual([letter?.event_id, letter?.error_code], [killer.eventId, 'process_died']);
         const effects = await effectsOf();
         assert.deepEqual(
