@@ -17,6 +17,8 @@ export interface MemberSettings {
 }
 
 const mainFile = path.join(import.meta.dirname, '..', '..', 'server', 'src', 'main.ts');
+/** Far beyond every deadline of a drain: a process that hangs must not keep the others. */
+const stopWithinMs = 60_000;
 /** A process that dies at once is not started in a circle. */
 const restartAfterMs = 1_000;
 
@@ -102,7 +104,9 @@ export class Member {
     this.state = 'draining';
     const gone = new Promise((resolve) => child.once('close', resolve));
     child.kill('SIGTERM');
+    const cut = setTimeout(() => child.kill('SIGKILL'), stopWithinMs);
     await gone;
+    clearTimeout(cut);
   }
 
   #onExit(log: NodeJS.WritableStream): void {

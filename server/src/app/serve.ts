@@ -150,6 +150,9 @@ function keysOf({ settings, composition }: Parts, directory: DataDirectory): Pro
   return prepareKeys(composition.firstStart, directory, { wantsDemoTenant: settings.demoTenant });
 }
 
+/** How long one part may take to stop. */
+const stopPartMs = 10_000;
+
 async function drain(
   { settings, lock, telemetry, readiness, composition, listeners, logger }: Parts,
   lifecycles: readonly Lifecycle[],
@@ -167,13 +170,26 @@ async function drain(
   const cut = setTimeout(() => listeners.destroy(), Math.max(1_000, deadlineAtMs - performance.now()));
   await closed;
   clearTimeout(cut);
-  for (const part of lifecycles.toReversed()) {
-    await part.stop().catch((error: unknown) => logger.error({ err: error }, 'a part did not stop cleanly'));
+  for (const [index, part] of lifecycles.entries().toArray().toReversed()) {
+    await within(stopPartMs, part.stop()).catch((error: unknown) =>
+      logger.error({ err: error, part: index }, 'a part did not stop cleanly'),
+    );
   }
-  await composition.close();
+  await within(stopPartMs, composition.close()).catch((error: unknown) =>
+    logger.error({ err: error }, 'the connections did not close cleanly'),
+  );
   logger.info({ reason }, 'stopped');
   await telemetry.stop();
   lock.release();
+}
+
+/** A part that hangs must not keep the process: what it holds is handed on by its lease, its inbox or the journal. */
+async function within(ms: number, work: Promise<void>): Promise<void> {
+  let timer: NodeJS.Timeout | undefined;
+  const late = new Promise<never>((_resolve, reject) => {
+    timer = setTimeout(() => reject(new Error(`it took longer than ${ms} ms`)), ms);
+  });
+  await Promise.race([work, late]).finally(() => clearTimeout(timer));
 }
 
 function pause(ms: number): Promise<void> {
