@@ -10,13 +10,14 @@
  * the local servers where they answer.
  */
 import { randomBytes } from 'node:crypto';
-import { copyFileSync, existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { connect } from 'node:net';
 import path from 'node:path';
 import { parseArgs } from 'node:util';
 import pg from 'pg';
 import { type Backend, type Balancer, startBalancer } from './cluster/balancer.ts';
 import { Member } from './cluster/member.ts';
+import { startInOrder } from './cluster/start.ts';
 import { StatusBoard } from './cluster/status.ts';
 
 const root = path.resolve(import.meta.dirname, '..');
@@ -34,8 +35,6 @@ const { values: options } = parseArgs({
 });
 /** Roles beside the gateway, each in processes of its own. */
 const otherRoles = ['control'] as const;
-/** What the first process makes and the others must share. */
-const sharedFiles = ['credentials.json', 'database-urls.json', 'master.key'];
 const lookEveryMs = 250;
 const readyWithinMs = 60_000;
 const balancerGraceMs = 12_000;
@@ -83,8 +82,8 @@ async function sharedEnvironment(): Promise<Record<string, string>> {
     STOA_CLUSTER_SECRET: clusterSecret(),
     STOA_PUBLIC_URL: `http://127.0.0.1:${options.port}`,
     // A stream holds the events of one database, so a cluster on another one has another.
-    STOA_NATS_STREAM: `STOA_${databaseWord().toUpperCase()}`,
-    STOA_NATS_SUBJECT: `stoa.${databaseWord()}`,
+    STOA_NATS_STREAM: process.env['STOA_NATS_STREAM'] ?? `STOA_${databaseWord().toUpperCase()}`,
+    STOA_NATS_SUBJECT: process.env['STOA_NATS_SUBJECT'] ?? `stoa.${databaseWord()}`,
   };
   if (!process.env['STOA_NATS_URL'] && (await answers(4222)))
     environment['STOA_NATS_URL'] = 'nats://127.0.0.1:4222';
@@ -121,24 +120,6 @@ async function untilReady(member: Member): Promise<void> {
   );
 }
 
-/** The first one alone, since it makes what the others share. */
-async function startAll(members: readonly Member[], board: StatusBoard): Promise<void> {
-  const [first, ...others] = members;
-  if (first === undefined) return;
-  first.start();
-  board.draw();
-  await untilReady(first);
-  for (const member of others) {
-    mkdirSync(member.dataDirectory, { recursive: true, mode: 0o700 });
-    for (const file of sharedFiles) {
-      const source = path.join(first.dataDirectory, file);
-      if (existsSync(source)) copyFileSync(source, path.join(member.dataDirectory, file));
-    }
-    member.start();
-  }
-  await Promise.all(others.map(untilReady));
-}
-
 function watch(members: readonly Member[], backends: readonly Backend[], board: StatusBoard): NodeJS.Timeout {
   const look = async (): Promise<void> => {
     await Promise.all(members.map((member) => member.look()));
@@ -156,7 +137,7 @@ function watch(members: readonly Member[], backends: readonly Backend[], board: 
   }, lookEveryMs);
 }
 
-/** Gateways first, one after another, so that whoever still sends meets one that answers; control last. */
+/** Nothing new is taken; gateways finish what they have, and only then do the others go. */
 async function drain(members: readonly Member[], backends: readonly Backend[], balancer: Balancer | null) {
   const closing = balancer?.stop(balancerGraceMs);
   for (const backend of backends) backend.isReady = false;
@@ -187,7 +168,7 @@ async function main(): Promise<void> {
   process.on('SIGINT', end);
   process.on('SIGTERM', end);
   try {
-    await startAll(members, board);
+    await startInOrder(members, untilReady);
     balancer = await startBalancer(Number(options.port), backends);
     const admin = members[0]?.settings.adminPort ?? 0;
     process.stdout.write(

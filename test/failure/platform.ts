@@ -2,12 +2,13 @@
  * The platform under test: two gateways behind the TCP balancer and two control processes on servers of the test's own,
  * supervised like `npm run cluster` does it.
  */
-import { copyFileSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { z } from 'zod';
 import { type Backend, type Balancer, startBalancer } from '../../scripts/cluster/balancer.ts';
 import { Member } from '../../scripts/cluster/member.ts';
+import { startInOrder } from '../../scripts/cluster/start.ts';
 import { freePort } from './servers.ts';
 
 const credentialsShape = z.object({
@@ -74,7 +75,7 @@ export async function startPlatform(
     rmSync(folder, { recursive: true, force: true });
   };
   try {
-    const credentials = await startInOrder(members);
+    const credentials = await start(members);
     balancer = await startBalancer(0, backends);
     return {
       url: `http://127.0.0.1:${balancer.port}`,
@@ -97,23 +98,10 @@ export async function startPlatform(
   }
 }
 
-async function startInOrder(members: readonly Member[]): Promise<Credentials> {
-  const [first, ...others] = members;
-  if (first === undefined) throw new Error('no member');
-  first.start();
-  await untilState(first, ['ready', 'degraded']);
-  for (const member of others) {
-    mkdirSync(member.dataDirectory, { recursive: true, mode: 0o700 });
-    for (const file of ['credentials.json', 'database-urls.json', 'master.key']) {
-      const source = path.join(first.dataDirectory, file);
-      if (existsSync(source)) copyFileSync(source, path.join(member.dataDirectory, file));
-    }
-    member.start();
-  }
-  for (const member of others) await untilState(member, ['ready', 'degraded']);
-  return credentialsShape.parse(
-    JSON.parse(readFileSync(path.join(first.dataDirectory, 'credentials.json'), 'utf8')),
-  );
+async function start(members: readonly Member[]): Promise<Credentials> {
+  await startInOrder(members, (member) => untilState(member, ['ready', 'degraded']));
+  const file = path.join(members[0]?.dataDirectory ?? '', 'credentials.json');
+  return credentialsShape.parse(JSON.parse(readFileSync(file, 'utf8')));
 }
 
 function isUp(member: Member | undefined): boolean {
