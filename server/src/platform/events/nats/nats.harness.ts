@@ -72,7 +72,7 @@ export interface Ear {
 export interface Road {
   readonly proxy: FaultProxy;
   readonly settings: NatsSettings;
-  link(settings?: Partial<NatsSettings>): NatsLink;
+  link(settings?: Partial<NatsSettings>, db?: Pick<Database, 'withSystem'>): NatsLink;
   relay(
     link: NatsLink,
     settings?: RelaySettings,
@@ -106,8 +106,8 @@ export async function openRoad(db: Database): Promise<Road> {
   const road: Road = {
     proxy,
     settings,
-    link(changes = {}) {
-      const link = createNatsLink({ db, logger: silentLogger }, { ...settings, ...changes });
+    link(changes = {}, linkDb = db) {
+      const link = createNatsLink({ db: linkDb, logger: silentLogger }, { ...settings, ...changes });
       names.add(link.settings.stream);
       parts.push(link);
       return link;

@@ -453,6 +453,28 @@ describe('events over NATS', { skip: !hasNats && 'needs the services (--services
     await until('and it is well once that is gone', () => link.health.isHealthy());
   });
 
+  test('a session that a doubt ended, with its connection still open, is followed by another', async () => {
+    let isAway = false;
+    const { db } = database;
+    const link = road.link(
+      {},
+      {
+        withSystem: (job, fn, options) =>
+          isAway ? Promise.reject(new Error('the database is away')) : db.withSystem(job, fn, options),
+      },
+    );
+    await link.start();
+    const { signal } = new AbortController();
+    const first = await link.session(signal);
+    isAway = true;
+    await first?.doubt();
+    assert.equal(link.health.isHealthy(), false);
+    isAway = false;
+    await until('it is well again', () => link.health.isHealthy(), 20_000);
+    assert.notEqual(await link.session(signal), first);
+    await link.stop();
+  });
+
   test('changed limits of the stream are applied', async () => {
     const link = road.link();
     await link.start();
