@@ -33,9 +33,9 @@ export function findBreaches(root: string): Breach[] {
   return boundedFiles(root).flatMap((file) => {
     const place = placeOf(file);
     if (place.area === 'unknown') return [{ file, line: 1, specifier: '', rule: knownPlace }];
-    return importsOf(path.join(root, file)).flatMap(({ line, specifier = '', isTypeOnly }) => {
+    return importsOf(path.join(root, file)).flatMap(({ line, specifier = '', isTypeOnly, names }) => {
       const target = specifier === '' ? undefined : resolveTarget(specifier, file, entrances);
-      const edge: Edge = { from: file, place, specifier, target, isTypeOnly };
+      const edge: Edge = { from: file, place, specifier, target, isTypeOnly, names };
       return rules
         .filter((rule) => rule.isBroken(edge))
         .map((rule): Breach => ({ file, line, specifier, rule }));

@@ -1,15 +1,16 @@
 import type { z } from 'zod';
 import type { ErrorCode } from './errors.ts';
-import type { Permission } from './permissions.ts';
+import type { OperatorPermission, Permission } from './permissions.ts';
 
 /** `public` is STOA_LISTEN (tenants), `admin` is STOA_ADMIN_LISTEN (the operator). */
 export type Listener = 'public' | 'admin';
 
 /**
- * Who may call: a tenant key with this permission, the operator, or anybody. Endpoints of the public listener never
- * accept an operator key, and those of the admin listener never accept a tenant's.
+ * Who may call: whoever holds this permission of the one table, or anybody. A permission of tenants is asked of a tenant's
+ * key, on the public listener, and one of the operator's of an operator's key, on the admin listener; neither is ever
+ * accepted in the other's place.
  */
-export type Access = { readonly permission: Permission } | 'operator' | 'anyone';
+export type Access = { readonly permission: Permission | OperatorPermission } | 'anyone';
 
 export interface EndpointResponse<Output = unknown> {
   readonly description: string;
@@ -66,10 +67,16 @@ export const commonErrors: readonly ErrorCode[] = [
   'invalid_api_key',
   'key_revoked',
   'key_expired',
+  'token_expired',
+  'token_revoked',
+  'issuer_unavailable',
   'permission_denied',
   'tenant_suspended',
+  'ip_not_allowed',
   'internal_error',
   'overloaded',
+  'rate_limit_exceeded',
+  'limits_unavailable',
   'draining',
   'database_unavailable',
 ];

@@ -1,3 +1,5 @@
+import { providerErrors } from './errors-providers.ts';
+
 /**
  * Every error code that Stoa answers with, in one table: HTTP status, OpenAI's `type`, a title for people, and whether
  * a client's retry can help. The status, the problem document and the reference page all follow from it; nothing else
@@ -55,6 +57,13 @@ export const errorTable = {
     title: 'The text holds characters that cannot be stored',
     retry: 'never',
     remedy: 'Remove NUL characters and lone surrogates from the field named in `param`.',
+  },
+  key_lifetime_exceeded: {
+    status: 400,
+    type: invalid,
+    title: "The key would live longer than the tenant's key policy allows",
+    retry: 'never',
+    remedy: 'Send an `expires_at` within the time that the message names, or change the key policy.',
   },
   unsupported_parameter: {
     status: 400,
@@ -218,12 +227,40 @@ export const errorTable = {
     retry: 'never',
     remedy: 'Ask an administrator for a new key.',
   },
+  token_expired: {
+    status: 401,
+    type: 'authentication_error',
+    title: 'The access token has expired',
+    retry: 'never',
+    remedy: 'Get a new token: POST /v1/tokens, or from the issuer that made it.',
+  },
+  token_revoked: {
+    status: 401,
+    type: 'authentication_error',
+    title: 'The access token was revoked',
+    retry: 'never',
+    remedy: 'Get a new token: POST /v1/tokens, or from the issuer that made it.',
+  },
+  issuer_unavailable: {
+    status: 503,
+    type: 'server_error',
+    title: "The keys of the token's issuer cannot be read at the moment",
+    retry: 'later',
+    remedy: 'Wait for the time in Retry-After, and see that the JWKS URL of the issuer answers.',
+  },
   permission_denied: {
     status: 403,
     type: 'permission_error',
     title: 'The key may not do this',
     retry: 'never',
     remedy: 'Use a key whose role and scopes allow it.',
+  },
+  ip_not_allowed: {
+    status: 403,
+    type: 'permission_error',
+    title: 'The key may not be used from this address',
+    retry: 'never',
+    remedy: "Call from a network of the key's `allowed_ips`, or have it added there.",
   },
   tenant_suspended: {
     status: 403,
@@ -239,6 +276,22 @@ export const errorTable = {
     title: 'Too many requests',
     retry: 'later',
     remedy: 'Wait for the time in Retry-After.',
+  },
+  request_exceeds_limit: {
+    status: 429,
+    type: 'rate_limit_error',
+    title: 'The request is larger than a limit allows at once',
+    retry: 'never',
+    remedy:
+      'Ask for fewer tokens (`max_tokens`, `n`, a shorter input), or have the limit raised; waiting does not help.',
+  },
+  limits_unavailable: {
+    status: 503,
+    type: 'server_error',
+    title: 'Limits cannot be checked',
+    retry: 'later',
+    remedy:
+      'Wait for the time in Retry-After; the platform does not answer this request without checking its limits.',
   },
   insufficient_quota: {
     status: 429,
@@ -261,70 +314,7 @@ export const errorTable = {
     retry: 'later',
     remedy: 'Wait for the time in Retry-After.',
   },
-  // Providers
-  provider_unreachable: {
-    status: 502,
-    type: 'server_error',
-    title: 'The provider could not be reached',
-    retry: 'later',
-    remedy: 'Try again, or choose another target.',
-  },
-  provider_error: {
-    status: 502,
-    type: 'server_error',
-    title: 'The provider failed',
-    retry: 'later',
-    remedy: 'Try again, or choose another target.',
-  },
-  provider_unreadable: {
-    status: 502,
-    type: 'server_error',
-    title: 'The provider sent an answer that cannot be read',
-    retry: 'later',
-    remedy: 'Try again, or choose another target.',
-  },
-  provider_timeout: {
-    status: 504,
-    type: 'server_error',
-    title: 'The provider did not answer in time',
-    retry: 'later',
-    remedy: 'Try again, raise x-stoa-timeout-ms, or choose another target.',
-  },
-  provider_throttled: {
-    status: 429,
-    type: 'rate_limit_error',
-    title: 'The provider is throttling',
-    retry: 'later',
-    remedy: 'Wait for the time in Retry-After.',
-  },
-  provider_misconfigured: {
-    status: 502,
-    type: 'server_error',
-    title: 'The provider refused the credential of this platform',
-    retry: 'never',
-    remedy: "The operator must correct the provider's credential.",
-  },
-  target_unavailable: {
-    status: 503,
-    type: 'server_error',
-    title: 'The target is unavailable for the moment',
-    retry: 'later',
-    remedy: 'Wait for the time in Retry-After, or choose another target.',
-  },
-  no_target: {
-    status: 503,
-    type: 'server_error',
-    title: 'No target can answer this request',
-    retry: 'later',
-    remedy: 'Ask the operator to enable a target.',
-  },
-  stream_interrupted: {
-    status: 502,
-    type: 'server_error',
-    title: 'The stream was cut off',
-    retry: 'never',
-    remedy: 'What was delivered is billed; send the request again if you need the whole answer.',
-  },
+  ...providerErrors,
   // Ours
   draining: {
     status: 503,
@@ -418,12 +408,26 @@ export const errorTable = {
     retry: 'never',
     remedy: 'Stop the process that the message names, or choose another STOA_DATA_DIR.',
   },
+  address_unavailable: {
+    status: 500,
+    type: 'server_error',
+    title: 'An address to listen on cannot be taken',
+    retry: 'never',
+    remedy: 'Stop what listens there, or choose another address with the setting that the message names.',
+  },
   migration_changed: {
     status: 500,
     type: 'server_error',
     title: 'A migration that was applied has been changed',
     retry: 'never',
     remedy: 'Restore the file; write a new migration for a new change.',
+  },
+  migration_waits: {
+    status: 503,
+    type: 'server_error',
+    title: 'A migration waits for processes or transactions of others',
+    retry: 'later',
+    remedy: 'End what the message names, or wait for its end, and run the command again.',
   },
   schema_behind: {
     status: 503,

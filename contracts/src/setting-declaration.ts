@@ -8,6 +8,7 @@ export const settingSections = [
   { id: 'models', title: 'Models' },
   { id: 'metering', title: 'Metering and the journal' },
   { id: 'access', title: 'Keys and secrets' },
+  { id: 'limits', title: 'Limits and overload' },
   { id: 'retention', title: 'Retention' },
 ] as const;
 export type SettingSection = (typeof settingSections)[number]['id'];

@@ -52,9 +52,24 @@ export const serverSettings = [
     section: 'network',
     type: 'networks',
     default: null,
-    isReserved: true,
     sentence:
-      'Proxies whose `X-Forwarded-For` is believed: addresses and CIDR blocks, separated by commas. By default none.',
+      'Proxies whose `X-Forwarded-For` is believed: addresses and CIDR blocks, separated by commas. By default none. The client is the right-most address there that is none of them.',
+  },
+  {
+    name: 'STOA_OUTBOUND_ALLOW',
+    section: 'network',
+    type: 'text',
+    default: null,
+    sentence:
+      "What may be called for tenants (webhooks, keys of their issuers) beside public addresses: hosts, `*.name`, addresses and CIDR blocks, each with a port or `:*`, separated by commas; `ten_...=` before one makes it that tenant's alone. What the operator sets itself (providers, roles) needs no entry.",
+  },
+  {
+    name: 'STOA_OUTBOUND_HTTP',
+    section: 'network',
+    type: 'boolean',
+    default: { development: 'true', production: 'false' },
+    sentence:
+      'Whether plain http is called for tenants. Where not, only https is, except to what STOA_OUTBOUND_ALLOW names.',
   },
   {
     name: 'STOA_BODY_LIMIT_BYTES',

@@ -12,6 +12,7 @@ import {
   type SettingDeclaration,
   type ValueOfType,
 } from './setting-declaration.ts';
+import { limitSettings } from './settings-limits.ts';
 import { serverSettings } from './settings-servers.ts';
 
 export * from './setting-declaration.ts';
@@ -83,6 +84,7 @@ export const settingTable = [
     sentence: 'Whether the first start makes a demo tenant. Refused in production.',
   },
   ...serverSettings,
+  ...limitSettings,
   // Models
   {
     name: 'STOA_OPENAI_BASE_URL',
@@ -184,7 +186,7 @@ export const settingTable = [
     default: null,
     isSecret: true,
     sentence:
-      'What processes of one cluster prove themselves to each other with, the same in each; at least 32 characters in production. Every call between them is signed with it.',
+      'What processes of one cluster prove themselves to each other with, the same in each; in production 32 random bytes or more as base64 or hex (`openssl rand -base64 32`). Every call between them is signed with it.',
   },
   {
     name: 'STOA_CLUSTER_SECRET_PREVIOUS',
@@ -194,6 +196,14 @@ export const settingTable = [
     isSecret: true,
     sentence:
       'A second secret that is accepted but signs nothing. To rotate: set the new one here in every process, then swap the two, then unset this one.',
+  },
+  {
+    name: 'STOA_TOKEN_ISSUER',
+    section: 'access',
+    type: 'text',
+    default: null,
+    sentence:
+      'What access tokens name as their issuer and audience (the claims `iss` and `aud`), the same in each process. By default STOA_PUBLIC_URL; without that the address of the first listener, or, on PostgreSQL, a name made of the master key.',
   },
   {
     name: 'STOA_KEY_CACHE_SIZE',
@@ -232,6 +242,15 @@ export const settingTable = [
     max: 120,
     default: '13',
     sentence: 'How long usage is kept. Explanations of single requests are kept for 90 days.',
+  },
+  {
+    name: 'STOA_RETENTION_AUDIT_MONTHS',
+    section: 'retention',
+    type: 'months',
+    min: 3,
+    max: 1_200,
+    default: '13',
+    sentence: 'How long the audit is kept. Whole months go when all of one is older.',
   },
 ] as const satisfies readonly SettingDeclaration[];
 

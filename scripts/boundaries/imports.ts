@@ -8,7 +8,11 @@ export interface Import {
   specifier: string | undefined;
   /** True when nothing of it is left at run time. `import { type A }` still loads the file, so it is false there. */
   isTypeOnly: boolean;
+  /** The names that are taken; undefined where it is the whole module. */
+  names: readonly string[] | undefined;
 }
+
+type Found = { source: Node | undefined; isTypeOnly: boolean; names?: readonly string[] | undefined };
 
 function literalOf(node: Node | undefined): string | undefined {
   if (node?.type === 'Literal' && typeof node.value === 'string') return node.value;
@@ -29,14 +33,37 @@ function isLoaderCall(node: Node): boolean {
   return object.type === 'MetaProperty' && property.name === 'resolve';
 }
 
-function importAt(node: Node): { source: Node | undefined; isTypeOnly: boolean } | undefined {
+/** The name of a specifier on the side that it is taken from. */
+function takenName(node: Node): string | undefined {
+  if (node.type === 'Identifier') return node.name;
+  return literalOf(node);
+}
+
+/** `import { a, b as c }`: a and b. Undefined as soon as one of them stands for the whole module. */
+function takenNames(specifiers: readonly Node[]): readonly string[] | undefined {
+  const names = specifiers.map((specifier) => {
+    if (specifier.type === 'ImportSpecifier') return takenName(specifier.imported);
+    return specifier.type === 'ExportSpecifier' ? takenName(specifier.local) : undefined;
+  });
+  return names.every((name) => name !== undefined) && names.length > 0 ? names : undefined;
+}
+
+function importAt(node: Node): Found | undefined {
   switch (node.type) {
     case 'ImportDeclaration':
-      return { source: node.source, isTypeOnly: node.importKind === 'type' };
+      return {
+        source: node.source,
+        isTypeOnly: node.importKind === 'type',
+        names: takenNames(node.specifiers),
+      };
     case 'ExportNamedDeclaration':
       return node.source === null
         ? undefined
-        : { source: node.source, isTypeOnly: node.exportKind === 'type' };
+        : {
+            source: node.source,
+            isTypeOnly: node.exportKind === 'type',
+            names: takenNames(node.specifiers),
+          };
     case 'ExportAllDeclaration':
       return { source: node.source, isTypeOnly: node.exportKind === 'type' };
     case 'ImportExpression':
@@ -59,8 +86,8 @@ export function importsOf(path: string): Import[] {
   walk(source.program, (node) => {
     const found = importAt(node);
     if (!found) return;
-    const { isTypeOnly } = found;
-    imports.push({ line: lineOf(source, node.start), specifier: literalOf(found.source), isTypeOnly });
+    const { isTypeOnly, names } = found;
+    imports.push({ line: lineOf(source, node.start), specifier: literalOf(found.source), isTypeOnly, names });
   });
   return imports;
 }

@@ -10,6 +10,8 @@ export interface Edge {
   specifier: string;
   target: Target | undefined;
   isTypeOnly: boolean;
+  /** The names that are taken; undefined where it is the whole module. */
+  names: readonly string[] | undefined;
 }
 
 export interface Rule {
@@ -48,6 +50,35 @@ const inputAndOutput = new Set([
   'worker_threads',
 ]);
 
+/** What `node:net` has that opens nothing. */
+const pureNetNames = new Set(['BlockList', 'isIP', 'isIPv4', 'isIPv6', 'SocketAddress']);
+
+/** What can call the outside by itself. */
+const wires = new Set(['dgram', 'dns', 'dns/promises', 'http', 'http2', 'https', 'net', 'tls']);
+const httpClients = new Set([
+  'axios',
+  'cross-fetch',
+  'got',
+  'ky',
+  'needle',
+  'node-fetch',
+  'request',
+  'superagent',
+  'undici',
+  'undici-types',
+]);
+
+function isInputOrOutput({ target, names }: Edge): boolean {
+  if (target?.kind !== 'builtin' || !inputAndOutput.has(target.name)) return false;
+  return target.name !== 'net' || names === undefined || !names.every((name) => pureNetNames.has(name));
+}
+
+function canCallOut(edge: Edge): boolean {
+  const { target } = edge;
+  if (target?.kind === 'package') return httpClients.has(target.name);
+  return target?.kind === 'builtin' && wires.has(target.name) && isInputOrOutput(edge);
+}
+
 const shipped = new Set(['server', 'contracts', 'sdk', 'cli']);
 
 function isVendorClient({ target }: Edge): boolean {
@@ -55,11 +86,14 @@ function isVendorClient({ target }: Edge): boolean {
   return vendorClients.has(target.name) || vendorClients.has(target.name.split('/')[0] ?? '');
 }
 
-/** A plain HTTP server that plays a provider; journeys meet the very one that the server's own tests use. */
-const playedProvider = 'server/src/testing/misbehaving-upstream.ts';
+/** A played provider and a faulty line, each plain sockets; journeys meet the very ones that the server's own tests use. */
+const playedParts = new Set([
+  'server/src/testing/misbehaving-upstream.ts',
+  'server/src/testing/fault-proxy.ts',
+]);
 
-function isPlayedProvider({ place, target }: Edge): boolean {
-  return place.area === 'test' && target?.kind === 'file' && target.path === playedProvider;
+function isPlayedPart({ place, target }: Edge): boolean {
+  return place.area === 'test' && target?.kind === 'file' && playedParts.has(target.path);
 }
 
 /** The place on the other end where it is another one of ours. */
@@ -119,13 +153,13 @@ const placeRules: Rule[] = [
     id: 'stays-inside',
     reason:
       'a relative path that leaves its folder passes Node and tsc, and is a way in past the index.ts. Three may: ' +
-      'journeys use scripts and the played provider, generators read what the server declares, test support starts the ' +
+      'journeys use scripts and the played provider and line, generators read what the server declares, test support starts the ' +
       'app, which has no #name',
     isBroken: (edge) => {
       const other = otherPlace(edge);
       if (!edge.specifier.startsWith('.') || !other) return false;
       if (edge.place.area === 'test' && other.area === 'scripts') return false;
-      if (isPlayedProvider(edge)) return false;
+      if (isPlayedPart(edge)) return false;
       if (isGenerator(edge) && other.area === 'server') return false;
       return !(edge.place.name === 'testing' && other.name === 'app');
     },
@@ -172,11 +206,23 @@ const layerRules: Rule[] = [
   {
     id: 'no-input-output',
     reason: 'kernel and contracts are pure: they run anywhere, and their tests share a process',
-    isBroken: ({ from, place, target }) =>
-      (place.name === 'kernel' || place.name === 'contracts') &&
-      target?.kind === 'builtin' &&
-      inputAndOutput.has(target.name) &&
-      !isTestCode(from),
+    isBroken: (edge) =>
+      (edge.place.name === 'kernel' || edge.place.name === 'contracts') &&
+      isInputOrOutput(edge) &&
+      !isTestCode(edge.from),
+  },
+  {
+    id: 'outgoing-in-http',
+    reason:
+      'every call to the outside is made by platform/http, which knows what may be called: no other module of the server ' +
+      'has an HTTP client, a socket or a name look-up of its own. Clients of databases, caches and buses are ports of ' +
+      'platform/ that dial what the operator set',
+    isBroken: (edge) =>
+      edge.place.area === 'server' &&
+      edge.place.name !== 'platform/http' &&
+      canCallOut(edge) &&
+      !edge.isTypeOnly &&
+      !isTestCode(edge.from),
   },
 ];
 
@@ -209,7 +255,7 @@ const workspaceRules: Rule[] = [
       if (edge.place.area === 'scripts') {
         return reachesBeyond(edge, 'contracts', 'sdk', ...(isGenerator(edge) ? ['server'] : []));
       }
-      if (isPlayedProvider(edge)) return false;
+      if (isPlayedPart(edge)) return false;
       return edge.place.area === 'test' && reachesBeyond(edge, 'scripts', 'contracts', 'sdk');
     },
   },

@@ -2,28 +2,13 @@
 import * as contracts from '@stoa/contracts';
 import type { Endpoint, EndpointResponse, ErrorCode, ErrorRow } from '@stoa/contracts';
 import { z } from 'zod';
+import { listEndpoints } from '../endpoints.ts';
 import type { Generator } from './generator.ts';
 
 type Json = Record<string, unknown>;
 
 const bearer = { tenantKey: [] };
 const operatorBearer = { operatorKey: [] };
-
-function isEndpoint(value: unknown): value is Endpoint {
-  return typeof value === 'object' && value !== null && 'method' in value && 'listener' in value;
-}
-
-/** Every endpoint that contracts exports, each once. Throws where two share an id or a place. */
-function listEndpoints(): Endpoint[] {
-  const exported: unknown[] = Object.values(contracts);
-  const endpoints = exported.filter(isEndpoint);
-  const places = endpoints.map(({ listener, method, path }) => `${listener} ${method} ${path}`);
-  const doubled = [...places, ...endpoints.map(({ id }) => id)].filter(
-    (name, at, all) => all.indexOf(name) < at,
-  );
-  if (doubled.length > 0) throw new Error(`declared twice: ${doubled.join(', ')}`);
-  return endpoints.toSorted((a, b) => (a.path + a.method).localeCompare(b.path + b.method, 'en'));
-}
 
 /**
  * Objects that contracts exports become components under their name. zod takes names, like descriptions, from its
@@ -117,7 +102,7 @@ function errorAnswers(endpoint: Endpoint): Json {
 
 function security({ access }: Endpoint): Json[] {
   if (access === 'anyone') return [];
-  return [access === 'operator' ? operatorBearer : bearer];
+  return [contracts.isOperatorPermission(access.permission) ? operatorBearer : bearer];
 }
 
 function headers(endpoint: Endpoint): Json[] {

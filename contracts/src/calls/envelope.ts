@@ -1,5 +1,5 @@
 import { z } from 'zod';
-import { isPermission, type Permission, roles } from '../permissions.ts';
+import { isPermission, operatorRoles, type Permission, roles } from '../permissions.ts';
 import { maximumCallMs } from './service-api.ts';
 
 /**
@@ -21,10 +21,19 @@ export const callPrincipal = z.discriminatedUnion('kind', [
     role: z.enum(roles),
     /** Null: all of the role's. */
     scopes: z.array(permission).nullable(),
-    project_id: z.string().max(100).nullable(),
+    project_id: z.string().max(128).nullable(),
     tags: z.record(z.string(), z.string()),
+    /** Left out where they have none, and by older callers. */
+    member_id: z.uuid().optional(),
+    token_id: z.string().min(1).max(256).optional(),
+    end_user: z.string().min(1).max(512).optional(),
   }),
-  z.object({ kind: z.literal('operator'), key_id: z.string().min(1).max(100) }),
+  z.object({
+    kind: z.literal('operator'),
+    key_id: z.string().min(1).max(100),
+    /** A caller that names none is an older one; it gets the least. */
+    role: z.enum(operatorRoles).default('operator-readonly'),
+  }),
   z.object({ kind: z.literal('system'), name: z.string().min(1).max(100) }),
 ]);
 export type WirePrincipal = z.output<typeof callPrincipal>;

@@ -3,9 +3,21 @@ import { openWord } from './shared.ts';
 
 /** A resource of a tenant was changed in the control plane. What is secret is never part of it. */
 export const controlChangedV1 = z.object({
-  resource: openWord(['tenant', 'member', 'key', 'plan', 'flag', 'config', 'policy', 'manifest']).describe(
-    'What kind of thing changed',
-  ),
+  resource: openWord([
+    'tenant',
+    'member',
+    'key',
+    'plan',
+    'flag',
+    'config',
+    'policy',
+    'manifest',
+    'issuer',
+    'key_policy',
+    'webhook',
+    'limits',
+    'key_limits',
+  ]).describe('What kind of thing changed'),
   resource_id: z
     .string()
     .min(1)

@@ -3,9 +3,13 @@ import { instant, openWord } from './shared.ts';
 
 /** Something that a person responsible for security should look at. Never holds a secret. */
 export const securityAlertedV1 = z.object({
-  alert: openWord(['credential_misuse', 'cross_tenant_access', 'permission_probing', 'leaked_key']).describe(
-    'What was noticed',
-  ),
+  alert: openWord([
+    'credential_misuse',
+    'cross_tenant_access',
+    'permission_probing',
+    'leaked_key',
+    'key_expiring',
+  ]).describe('What was noticed'),
   severity: z.enum(['low', 'medium', 'high']),
   principal_kind: openWord(['key', 'operator', 'anonymous']).describe('What kind of caller it was'),
   principal_id: z.string().min(1).describe('The id of the key, or the address where nobody was known'),
@@ -15,5 +19,6 @@ export const securityAlertedV1 = z.object({
   last_seen_at: instant,
   request_id: z.uuid().nullable().describe('The last request that showed it'),
   remote_address: z.string().nullable(),
+  expires_at: instant.optional().describe('When the key stops working, where the alert warns of that'),
 });
 export type SecurityAlertedV1 = z.infer<typeof securityAlertedV1>;

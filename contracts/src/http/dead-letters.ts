@@ -96,7 +96,7 @@ export const listDeadLetters = endpoint({
   method: 'GET',
   path: '/control/v1/dead-letters',
   summary: 'List events that consumers could not handle, newest first',
-  access: 'operator',
+  access: { permission: 'control:read' },
   query: lettersQuery,
   responses: { 200: { description: 'A page of dead letters', schema: listOf(deadLetterSummary) } },
   errors: ['invalid_request', 'invalid_text'],
@@ -112,7 +112,7 @@ export const readDeadLetter = endpoint({
   method: 'GET',
   path: '/control/v1/dead-letters/{id}',
   summary: 'Read one dead letter: the whole event, why it failed, and how many events of its key wait for it',
-  access: 'operator',
+  access: { permission: 'control:read' },
   params: letterParams,
   responses: { 200: { description: 'The dead letter', schema: deadLetter } },
   errors: ['invalid_request', 'not_found'],
@@ -158,7 +158,7 @@ export const redriveDeadLetters = endpoint({
   summary:
     'Hand dead letters to their consumers again, oldest first. Each has one attempt; what waits for its key follows ' +
     'once it is handled. Written to the audit',
-  access: 'operator',
+  access: { permission: 'control:write' },
   body: z
     .strictObject({
       ...choice,
@@ -190,7 +190,7 @@ export const discardDeadLetters = endpoint({
   summary:
     'Give dead letters up: their consumers never see them again, and what waited for their keys goes on. The reason is ' +
     'written to the audit',
-  access: 'operator',
+  access: { permission: 'control:write' },
   body: z
     .strictObject({ ...choice, reason: storableText({ min: 1, max: 500 }) })
     .refine(isNarrowed, narrowed),

@@ -3,9 +3,20 @@ import { endpoint } from '../endpoint.ts';
 import { listOf, storableText, timestamp, typeId } from './shared.ts';
 
 const word = storableText({ min: 1, max: 200 });
+const notAPlace = 'must be a place in the log, as `last_id` of an answer';
+const latestTransaction = 2n ** 64n - 1n;
+const latestNumber = 2n ** 63n - 1n;
+/** Plain decimal digits within what the log can count: PostgreSQL would read leading zeros as octal. */
+const placePattern = /^(?:0|[1-9]\d{0,19})\.(?:0|[1-9]\d{0,18})$/;
 const place = z
   .string()
-  .regex(/^\d{1,20}\.\d{1,19}$/, 'must be a place in the log, as `last_id` of an answer');
+  .regex(placePattern, notAPlace)
+  .refine((text) => !placePattern.test(text) || isWithinLog(text), notAPlace);
+
+function isWithinLog(text: string): boolean {
+  const [transaction = '', number = ''] = text.split('.');
+  return BigInt(transaction) <= latestTransaction && BigInt(number) <= latestNumber;
+}
 
 /** An event as it lies in the log. */
 export const loggedEvent = z.object({
@@ -31,7 +42,7 @@ export const followEvents = endpoint({
   summary:
     'Read on in the event log, oldest first. Without `after` it begins at its present end. Waits up to `wait_seconds` ' +
     'for an event. `last_id` is where reading ended, also where nothing was found: the `after` of the next call',
-  access: 'operator',
+  access: { permission: 'control:read' },
   query: z.object({
     after: place.optional(),
     type: word.optional().describe('With or without its version: run.changed.v1 or run.changed'),
@@ -71,7 +82,7 @@ export const createEventReplay = endpoint({
   summary:
     "Hand a tenant's events from a point in time on to one consumer again, as far as the log holds them. Effects happen " +
     'again: only consumers that are made for it take part. Written to the audit',
-  access: 'operator',
+  access: { permission: 'control:write' },
   body: z.strictObject({ tenant_id: typeId('ten'), consumer: word, from: timestamp }),
   responses: { 202: { description: 'The replay, under way', schema: eventReplay } },
   errors: [
@@ -98,7 +109,7 @@ export const readEventReplay = endpoint({
   method: 'GET',
   path: '/control/v1/event-replays/{id}',
   summary: 'Read how far a replay is',
-  access: 'operator',
+  access: { permission: 'control:read' },
   params: z.object({ id: typeId('rpl') }),
   responses: { 200: { description: 'The replay', schema: eventReplay } },
   errors: ['invalid_request', 'not_found'],

@@ -72,7 +72,7 @@ export const listJobs = endpoint({
   method: 'GET',
   path: '/control/v1/jobs',
   summary: 'List the jobs that are declared, by name, with what waits, runs and has failed',
-  access: 'operator',
+  access: { permission: 'control:read' },
   query: listQuery,
   responses: { 200: { description: 'A page of jobs', schema: listOf(namedJob) } },
   errors: ['invalid_request'],
@@ -86,7 +86,7 @@ export const listJobRuns = endpoint({
   method: 'GET',
   path: '/control/v1/jobs/{name}/runs',
   summary: 'List the runs of a job, newest first',
-  access: 'operator',
+  access: { permission: 'control:read' },
   params: name,
   query: listQuery.extend({
     state: z.enum(jobRunStates).optional().describe('Only those in this state'),
@@ -104,7 +104,7 @@ export const readJobRun = endpoint({
   method: 'GET',
   path: '/control/v1/jobs/{name}/runs/{id}',
   summary: 'Show one run of a job',
-  access: 'operator',
+  access: { permission: 'control:read' },
   params: name.extend({ id: typeId('job') }),
   responses: { 200: { description: 'The run', schema: jobRun } },
   errors: ['invalid_request', 'not_found'],
@@ -118,7 +118,7 @@ export const runJob = endpoint({
   method: 'POST',
   path: '/control/v1/jobs/{name}/run',
   summary: 'Enqueue a run of a job now',
-  access: 'operator',
+  access: { permission: 'control:write' },
   params: name,
   body: z.strictObject({
     tenant_id: typeId('ten')

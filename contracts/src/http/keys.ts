@@ -21,6 +21,19 @@ const keyScopes = z
   .max(64)
   .describe('Permissions that narrow the role; null for all of the role');
 
+const keyNetworks = z
+  .array(
+    z
+      .string()
+      .regex(
+        /^[0-9A-Fa-f.:]{2,45}(?:\/\d{1,3})?$/,
+        'must be an address or a CIDR block, such as 192.0.2.1, 192.0.2.0/24 or 2001:db8::/32',
+      ),
+  )
+  .min(1)
+  .max(64)
+  .describe('The only networks that the key may be used from, IPv4 and IPv6; null for all');
+
 /** What is known of a key after its plaintext was shown. */
 export const apiKey = z.object({
   id: keyId,
@@ -29,7 +42,12 @@ export const apiKey = z.object({
   role: z.enum(roles),
   scopes: z.array(z.enum(permissions)).nullable(),
   project_id: z.string().nullable(),
+  member_id: typeId('mem').nullable().describe('Whose key it is; it may do no more than its member'),
   tags,
+  allowed_ips: z
+    .array(z.string())
+    .nullable()
+    .describe('CIDR blocks that the key may be used from; null for all'),
   last_four: z.string().length(4).describe('The last four characters of the key'),
   created_by: z.string().describe('`operator`, or `key:` and the id of the key that made it'),
   version: z.number().int().min(1),
@@ -38,6 +56,10 @@ export const apiKey = z.object({
   expires_at: timestamp.nullable(),
   revoked_at: timestamp.nullable(),
   last_used_at: timestamp.nullable().describe('To the minute'),
+  rotated_at: timestamp.nullable().describe('When its secret was last replaced; null where it never was'),
+  previous_secret_expires_at: timestamp
+    .nullable()
+    .describe('Until when the secret before is accepted as well; null where none is'),
 });
 export type ApiKeyObject = z.infer<typeof apiKey>;
 
@@ -51,7 +73,12 @@ const createBody = z.strictObject({
   role: z.enum(roles),
   scopes: keyScopes.nullable().default(null),
   project_id: keyProject.nullable().default(null),
+  member_id: typeId('mem')
+    .nullable()
+    .default(null)
+    .describe('Makes it a key of this member, for good: it may do no more than the member'),
   tags: tags.default({}),
+  allowed_ips: keyNetworks.nullable().default(null),
   expires_at: timestamp.nullable().default(null).describe('Must lie in the future'),
 });
 export type CreateKeyBody = z.output<typeof createBody>;
@@ -63,10 +90,41 @@ const changeBody = z
     scopes: keyScopes.nullable().optional(),
     project_id: keyProject.nullable().optional(),
     tags: tags.optional(),
+    allowed_ips: keyNetworks.nullable().optional(),
     expires_at: timestamp.nullable().optional().describe('Must lie in the future'),
   })
   .refine((body) => Object.keys(body).length > 0, { message: 'must hold at least one field' });
 export type ChangeKeyBody = z.output<typeof changeBody>;
+
+const rotateBody = z.strictObject({
+  overlap_seconds: z
+    .number()
+    .int()
+    .min(0)
+    .max(30 * 24 * 60 * 60)
+    .default(24 * 60 * 60)
+    .describe('How long the present secret is accepted beside the new one; 0 ends it at once'),
+  expires_at: timestamp
+    .nullable()
+    .optional()
+    .describe('The new end of the key, in the future; left out, it stays as it is'),
+});
+export type RotateKeyBody = z.output<typeof rotateBody>;
+
+const keyListQuery = listQuery.extend({
+  unused_days: z.coerce
+    .number()
+    .int()
+    .min(1)
+    .max(3650)
+    .optional()
+    .describe('Only keys that still work and were neither used nor made for so many days'),
+  beyond_policy: z
+    .enum(['true', 'false'])
+    .optional()
+    .describe("`true`: only keys that still work and live longer than the tenant's key policy allows"),
+});
+export type KeyListQuery = z.output<typeof keyListQuery>;
 
 const tenantParams = z.object({ id: typeId('ten') });
 const tenantKeyParams = z.object({ id: typeId('ten'), key_id: z.string().max(100) });
@@ -76,6 +134,9 @@ const exampleTenant = 'ten_01h455vb4pex5vsknk084sn02q';
 const exampleKey = '00a1B2c3D4e5';
 const keyPage = { 200: { description: 'A page of keys', schema: listOf(apiKey) } } as const;
 const oneKey = { 200: { description: 'The key, without its plaintext', schema: apiKey } } as const;
+const rotatedKey = {
+  200: { description: 'The key, with its new plaintext', schema: createdApiKey },
+} as const;
 const newKey = { 201: { description: 'The key, with its plaintext', schema: createdApiKey } } as const;
 
 export const createTenantKey = endpoint({
@@ -84,7 +145,7 @@ export const createTenantKey = endpoint({
   method: 'POST',
   path: '/control/v1/tenants/{id}/keys',
   summary: 'Create a key for a tenant; the plaintext is shown this once',
-  access: 'operator',
+  access: { permission: 'control:write' },
   params: tenantParams,
   body: createBody,
   responses: newKey,
@@ -93,11 +154,35 @@ export const createTenantKey = endpoint({
     'invalid_text',
     'not_found',
     'conflict',
+    'key_lifetime_exceeded',
     'idempotency_conflict',
     'idempotency_in_progress',
   ],
   idempotent: 'key',
   example: { params: { id: exampleTenant }, body: { name: 'Back end', role: 'developer' } },
+});
+
+export const rotateTenantKey = endpoint({
+  id: 'tenant_keys.rotate',
+  listener: 'admin',
+  method: 'POST',
+  path: '/control/v1/tenants/{id}/keys/{key_id}/rotate',
+  summary: 'Give a key of a tenant a new secret, shown this once; both are accepted for the overlap',
+  access: { permission: 'control:write' },
+  params: tenantKeyParams,
+  body: rotateBody,
+  responses: rotatedKey,
+  errors: [
+    'invalid_request',
+    'not_found',
+    'conflict',
+    'key_lifetime_exceeded',
+    'version_conflict',
+    'idempotency_conflict',
+    'idempotency_in_progress',
+  ],
+  idempotent: 'key',
+  example: { params: { id: exampleTenant, key_id: exampleKey }, body: { overlap_seconds: 3600 } },
 });
 
 export const listTenantKeys = endpoint({
@@ -106,9 +191,9 @@ export const listTenantKeys = endpoint({
   method: 'GET',
   path: '/control/v1/tenants/{id}/keys',
   summary: "List a tenant's keys, newest first, the revoked among them",
-  access: 'operator',
+  access: { permission: 'control:read' },
   params: tenantParams,
-  query: listQuery,
+  query: keyListQuery,
   responses: keyPage,
   errors: ['invalid_request', 'not_found'],
   idempotent: 'yes',
@@ -121,7 +206,7 @@ export const readTenantKey = endpoint({
   method: 'GET',
   path: '/control/v1/tenants/{id}/keys/{key_id}',
   summary: 'Read one key of a tenant',
-  access: 'operator',
+  access: { permission: 'control:read' },
   params: tenantKeyParams,
   responses: oneKey,
   errors: ['invalid_request', 'not_found'],
@@ -135,11 +220,18 @@ export const changeTenantKey = endpoint({
   method: 'PATCH',
   path: '/control/v1/tenants/{id}/keys/{key_id}',
   summary: 'Change a key of a tenant; effective within one second',
-  access: 'operator',
+  access: { permission: 'control:write' },
   params: tenantKeyParams,
   body: changeBody,
   responses: oneKey,
-  errors: ['invalid_request', 'invalid_text', 'not_found', 'conflict', 'version_conflict'],
+  errors: [
+    'invalid_request',
+    'invalid_text',
+    'not_found',
+    'conflict',
+    'key_lifetime_exceeded',
+    'version_conflict',
+  ],
   idempotent: 'yes',
   example: { params: { id: exampleTenant, key_id: exampleKey }, body: { role: 'viewer' } },
 });
@@ -150,7 +242,7 @@ export const revokeTenantKey = endpoint({
   method: 'DELETE',
   path: '/control/v1/tenants/{id}/keys/{key_id}',
   summary: 'Revoke a key of a tenant for good; effective within one second',
-  access: 'operator',
+  access: { permission: 'control:write' },
   params: tenantKeyParams,
   responses: oneKey,
   errors: ['invalid_request', 'not_found', 'version_conflict'],
@@ -167,9 +259,39 @@ export const createKey = endpoint({
   access: { permission: 'keys:write' },
   body: createBody,
   responses: newKey,
-  errors: ['invalid_request', 'invalid_text', 'idempotency_conflict', 'idempotency_in_progress'],
+  errors: [
+    'invalid_request',
+    'invalid_text',
+    'key_lifetime_exceeded',
+    'idempotency_conflict',
+    'idempotency_in_progress',
+  ],
   idempotent: 'key',
   example: { body: { name: 'Back end', role: 'developer', scopes: ['chat:create', 'models:read'] } },
+});
+
+export const rotateKey = endpoint({
+  id: 'keys.rotate',
+  listener: 'public',
+  method: 'POST',
+  path: '/v1/keys/{id}/rotate',
+  summary:
+    'Give a key that grants no more than yours a new secret, shown this once; both are accepted for the overlap',
+  access: { permission: 'keys:write' },
+  params: ownKeyParams,
+  body: rotateBody,
+  responses: rotatedKey,
+  errors: [
+    'invalid_request',
+    'not_found',
+    'conflict',
+    'key_lifetime_exceeded',
+    'version_conflict',
+    'idempotency_conflict',
+    'idempotency_in_progress',
+  ],
+  idempotent: 'key',
+  example: { params: { id: exampleKey }, body: { overlap_seconds: 3600 } },
 });
 
 export const listKeys = endpoint({
@@ -179,7 +301,7 @@ export const listKeys = endpoint({
   path: '/v1/keys',
   summary: "List your tenant's keys, newest first, the revoked among them",
   access: { permission: 'keys:read' },
-  query: listQuery,
+  query: keyListQuery,
   responses: keyPage,
   errors: ['invalid_request'],
   idempotent: 'yes',
@@ -210,7 +332,14 @@ export const changeKey = endpoint({
   params: ownKeyParams,
   body: changeBody,
   responses: oneKey,
-  errors: ['invalid_request', 'invalid_text', 'not_found', 'conflict', 'version_conflict'],
+  errors: [
+    'invalid_request',
+    'invalid_text',
+    'not_found',
+    'conflict',
+    'key_lifetime_exceeded',
+    'version_conflict',
+  ],
   idempotent: 'yes',
   example: { params: { id: exampleKey }, body: { name: 'Front end' } },
 });

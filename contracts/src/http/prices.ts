@@ -13,25 +13,39 @@ const priceText = z
   .regex(/^\d{1,9}(\.\d{1,20})?$/, 'must be a decimal amount in USD, such as "0.15"')
   .describe('Decimal amount in USD');
 
-const rateTexts = {
-  input: priceText.optional().describe('Tokens of the input that are of no other kind'),
-  cached_input: priceText.optional().describe('Input read from the cache; the price of `input` where absent'),
-  cache_write: priceText.optional().describe('Input written to the cache; the price of `input` where absent'),
-  input_audio: priceText.optional().describe('Audio in the input; the price of `input` where absent'),
-  output: priceText.optional().describe('Tokens of the output that are of no other kind'),
-  output_audio: priceText.optional().describe('Audio in the output; the price of `output` where absent'),
-  reasoning: priceText.optional().describe('Reasoning in the output; the price of `output` where absent'),
-  per_request: priceText.optional().describe('For each request, whatever it holds; in USD for one'),
-};
+/** What is shown is for a million tokens, whatever it was stated for, so it can be six digits longer. */
+const shownPriceText = z
+  .string()
+  .regex(/^\d{1,15}(\.\d{1,26})?$/)
+  .describe('Decimal amount in USD');
 
-export const priceRates = z.strictObject(rateTexts);
+function rateTexts(text: typeof priceText) {
+  return {
+    input: text.optional().describe('Tokens of the input that are of no other kind'),
+    cached_input: text.optional().describe('Input read from the cache; the price of `input` where absent'),
+    cache_write: text.optional().describe('Input written to the cache; the price of `input` where absent'),
+    input_audio: text.optional().describe('Audio in the input; the price of `input` where absent'),
+    output: text.optional().describe('Tokens of the output that are of no other kind'),
+    output_audio: text.optional().describe('Audio in the output; the price of `output` where absent'),
+    reasoning: text.optional().describe('Reasoning in the output; the price of `output` where absent'),
+    per_request: text.optional().describe('For each request, whatever it holds; in USD for one'),
+  };
+}
+
+function tierOf(text: typeof priceText) {
+  return z.strictObject({
+    above_input_tokens: z.number().int().min(0).max(1_000_000_000),
+    ...rateTexts(text),
+  });
+}
+
+export const priceRates = z.strictObject(rateTexts(priceText));
 export type PriceRates = z.infer<typeof priceRates>;
+const shownRates = z.strictObject(rateTexts(shownPriceText));
 
-export const priceTier = z.strictObject({
-  above_input_tokens: z.number().int().min(0).max(1_000_000_000),
-  ...rateTexts,
-});
+export const priceTier = tierOf(priceText);
 export type PriceTier = z.infer<typeof priceTier>;
+const shownTier = tierOf(shownPriceText);
 
 const name = storableText({ min: 1, max: 200 });
 
@@ -101,8 +115,8 @@ export const priceConstraint = z.union([
 
 /** What is stated about a price for a time to come. */
 export const laterPrice = z.object({
-  rates: priceRates,
-  tiers: z.array(priceTier),
+  rates: shownRates,
+  tiers: z.array(shownTier),
   hash: z.string(),
   valid_from: timestamp,
   version: z.number().int().min(0),
@@ -119,8 +133,8 @@ export const price = z.object({
   provider: z.string().nullable(),
   model: z.string().nullable(),
   per: z.literal(1_000_000),
-  rates: priceRates,
-  tiers: z.array(priceTier),
+  rates: shownRates,
+  tiers: z.array(shownTier),
   constraint: priceConstraint
     .nullable()
     .describe('Of the package: from which date or at which hours (UTC) it holds'),
@@ -180,7 +194,7 @@ export const listPrices = endpoint({
   method: 'GET',
   path: '/control/v1/prices',
   summary: 'List the prices in effect or stated for later, each once: overrides first, then the price book',
-  access: 'operator',
+  access: { permission: 'control:read' },
   query: listQuery.extend({
     model: z.string().max(200).optional().describe('Only prices whose model or target holds this text'),
     provider: z.string().max(200).optional().describe('Only prices of this provider'),
@@ -198,7 +212,7 @@ export const overridePrice = endpoint({
   method: 'PUT',
   path: '/control/v1/prices/overrides',
   summary: 'State a price for a target or a model; effective within one second',
-  access: 'operator',
+  access: { permission: 'control:write' },
   body: priceOverride,
   responses: { 200: { description: 'The price as it is now', schema: price } },
   errors: ['invalid_request', 'invalid_text', 'version_conflict'],
@@ -212,7 +226,7 @@ export const removePriceOverride = endpoint({
   method: 'DELETE',
   path: '/control/v1/prices/overrides/{id}',
   summary: 'Take an override back, so that the price book applies again within one second',
-  access: 'operator',
+  access: { permission: 'control:write' },
   params: priceParams,
   responses: { 200: { description: 'The override as it was', schema: price } },
   errors: ['invalid_request', 'not_found', 'version_conflict'],
@@ -226,7 +240,7 @@ export const importPrices = endpoint({
   method: 'POST',
   path: '/control/v1/prices/import',
   summary: 'Take over the installed price data, or a list of overrides, and see what that changes',
-  access: 'operator',
+  access: { permission: 'control:write' },
   body: z.union([
     z.strictObject({ source: z.literal('package'), dry_run: z.boolean().default(false) }),
     z.strictObject({
