@@ -14,7 +14,29 @@ export type TenantId = Branded<'tenant'>;
 /** UUID text of a request. */
 export type RequestId = Branded<'request'>;
 
-export type IdPrefix = 'ten' | 'req' | 'prj' | 'prov' | 'mod' | 'aud' | 'evt' | 'pol' | 'job' | 'dlt' | 'rpl';
+export type IdPrefix =
+  | 'ten'
+  | 'req'
+  | 'prj'
+  | 'prov'
+  | 'mod'
+  | 'aud'
+  | 'evt'
+  | 'pol'
+  | 'job'
+  | 'dlt'
+  | 'rpl'
+  | 'mem'
+  | 'tok'
+  | 'isr'
+  | 'whe'
+  | 'whd'
+  | 'bud'
+  | 'col'
+  | 'doc'
+  | 'fbk'
+  | 'inv'
+  | 'run';
 
 const alphabet = '0123456789abcdefghjkmnpqrstvwxyz';
 const values = new Map(Array.from(alphabet).map((letter, value) => [letter, BigInt(value)]));

@@ -1,3 +1,4 @@
+export * from './acting.ts';
 export * from './clock.ts';
 export * from './error.ts';
 export * from './fifo.ts';
@@ -6,6 +7,8 @@ export * from './json.ts';
 export * from './logger.ts';
 export type * from './module.ts';
 export * from './money.ts';
+export * from './nearest.ts';
+export * from './networks.ts';
 export * from './principal.ts';
 export * from './resource.ts';
 export * from './roster.ts';
