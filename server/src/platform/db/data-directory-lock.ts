@@ -55,10 +55,11 @@ export function lockDataDirectory(directory: string): DataDirectoryLock {
     }
     const pid = holderPid(pidFile);
     const holder = pid === null ? 'another process' : `process ${pid}`;
-    throw new AppError('data_directory_locked', `The data directory ${directory} is used by ${holder}.`, {
-      cause,
-      details: pid === null ? {} : { pid: Number(pid) },
-    });
+    throw new AppError(
+      'data_directory_locked',
+      `The data directory ${directory} is used by ${holder}. Stop that process first, or give this one another directory with STOA_DATA_DIR.`,
+      { cause, details: pid === null ? {} : { pid: Number(pid) } },
+    );
   }
   const lock = database;
   held.add(lock);

@@ -13,8 +13,8 @@
  */
 
 import { AsyncLocalStorage } from 'node:async_hooks';
-import { sql } from 'kysely';
 import { AppError } from '#kernel';
+import { auditOfOperator, auditOfSystem, auditOfTenant } from './audit/audit.ts';
 import { type JobGrants, type SystemJob, systemGrants } from './grants.ts';
 import type { Door, Session, SessionSource } from './session.ts';
 import { abortReason, databaseUnavailable } from './sql-error.ts';
@@ -215,13 +215,6 @@ export interface Doors {
   doorCounts(): DoorCounts;
 }
 
-async function writeAudit(tx: OperatorHandle, context: OperatorContext, reason: string): Promise<void> {
-  await sql`
-    insert into platform.audit_entries (operator, tenant_id, request_id, reason)
-    values (${context.operator}, ${context.tenantId ?? null}, ${context.requestId ?? null}, ${reason})
-  `.execute(tx);
-}
-
 /** The doors over one source of sessions; see `Database` for what each guarantees. */
 export function createDoors(source: SessionSource): Doors {
   const counts = { tenant: 0, operator: 0 };
@@ -234,8 +227,10 @@ export function createDoors(source: SessionSource): Doors {
         door: 'tenant',
         identity: `, set_config('stoa.tenant', '${tenantId}', true)`,
         check: noCheck,
-        body: async (connection) =>
-          fn(Object.assign(kyselyOn(connection), { [doorBrand]: 'tenant' as const })),
+        body: async (connection) => {
+          const tx = kyselyOn(connection);
+          return fn(Object.assign(tx, { [doorBrand]: 'tenant' as const, audit: auditOfTenant(tx, context) }));
+        },
         options,
       });
     },
@@ -247,9 +242,13 @@ export function createDoors(source: SessionSource): Doors {
         identity: '',
         check: noCheck,
         body: async (connection) => {
-          const tx = Object.assign(kyselyOn(connection), { [doorBrand]: 'operator' as const });
-          await writeAudit(tx, context, reason);
-          return fn(tx);
+          const tx = kyselyOn(connection);
+          const trail = auditOfOperator(tx, context, reason);
+          const result = await fn(
+            Object.assign(tx, { [doorBrand]: 'operator' as const, audit: trail.audit }),
+          );
+          await trail.end();
+          return result;
         },
         options,
       });
@@ -260,8 +259,10 @@ export function createDoors(source: SessionSource): Doors {
         door: 'system',
         identity: '',
         check: grantCheck(job),
-        body: async (connection) =>
-          fn(Object.assign(kyselyOn(connection), { [doorBrand]: 'system' as const })),
+        body: async (connection) => {
+          const tx = kyselyOn(connection);
+          return fn(Object.assign(tx, { [doorBrand]: 'system' as const, audit: auditOfSystem(tx, job) }));
+        },
         options,
       });
     },

@@ -46,22 +46,45 @@ export const systemGrants = {
   'key-lookup': {
     'tenant.tenants': ['select'],
     'tenant.api_keys': ['select'],
+    'tenant.members': ['select'],
+    'tenant.revoked_tokens': ['select'],
+    'tenant.token_cutoffs': ['select'],
+    'tenant.issuers': ['select'],
     'platform.operator_keys': ['select'],
+    'platform.signing_keys': ['select'],
   },
+  /** Makes the next key that access tokens are signed with, and takes away those that nobody needs any more. */
+  'signing-keys': { 'platform.signing_keys': ['select', 'insert', 'delete'] },
   /** Notes, in batches, when keys were last used. */
   'key-last-use': { 'tenant.api_keys': ['select', 'update'], 'platform.operator_keys': ['select', 'update'] },
+  /** Warns of keys that expire soon. */
+  'key-expiry': {
+    'tenant.tenants': ['select'],
+    'tenant.api_keys': ['select', 'update'],
+    'tenant.events': ['insert'],
+  },
   /** Makes the partitions of the coming days and drops the expired, through definer functions only. */
   partitions: {
     'platform.make_partitions': ['execute'],
     'platform.drop_partitions': ['execute'],
     'platform.make_month_partitions': ['execute'],
     'platform.drop_month_partitions': ['execute'],
+    'platform.make_audit_months': ['execute'],
+    'platform.drop_audit_months': ['execute'],
     'platform.hold_fence': ['execute'],
+  },
+  /** Writes denied acts; reads on for an operator who exports the audit. Nobody changes or deletes an entry. */
+  audit: {
+    'tenant.audit_entries': ['select', 'insert'],
+    'platform.operator_audit_entries': ['select', 'insert'],
+    'platform.audit_id': ['execute'],
   },
   /** Deletes what is past its stated retention. */
   retention: {
     'tenant.idempotency_keys': ['select', 'delete'],
     'platform.idempotency_keys': ['select', 'delete'],
+    'tenant.revoked_tokens': ['select', 'delete'],
+    'tenant.token_cutoffs': ['select', 'delete'],
     'platform.hold_fence': ['execute'],
   },
   /**
@@ -69,8 +92,17 @@ export const systemGrants = {
    * `tenant.tenants` last; a test demands that it holds every table of the schema tenant.
    */
   purge: {
+    'tenant.webhook_deliveries': ['select', 'delete'],
+    'tenant.webhook_endpoints': ['select', 'delete'],
     'tenant.policies': ['select', 'delete'],
+    'tenant.key_limits': ['select', 'delete'],
+    'tenant.limits': ['select', 'delete'],
     'tenant.api_keys': ['select', 'delete'],
+    'tenant.key_policies': ['select', 'delete'],
+    'tenant.members': ['select', 'delete'],
+    'tenant.revoked_tokens': ['select', 'delete'],
+    'tenant.token_cutoffs': ['select', 'delete'],
+    'tenant.issuers': ['select', 'delete'],
     'tenant.idempotency_keys': ['select', 'delete'],
     'tenant.requests': ['select', 'delete'],
     'tenant.usage_records': ['select', 'delete'],
@@ -80,6 +112,28 @@ export const systemGrants = {
     'tenant.event_deliveries': ['select', 'delete'],
     'tenant.event_replays': ['select', 'delete'],
     'tenant.tenants': ['select', 'update', 'delete'],
+    // That the tenant was purged. The entries themselves outlive it, and go by their own retention.
+    'tenant.audit_entries': ['insert'],
+  },
+  /** Makes deliveries of events for the endpoints that want them, and knows who wants what. */
+  'webhook-fan-out': {
+    ...consumerGrants,
+    'tenant.tenants': ['select'],
+    'tenant.webhook_endpoints': ['select', 'update'],
+    'tenant.webhook_deliveries': ['insert'],
+    'jobs.enqueue': ['execute'],
+  },
+  /** Disables endpoints that are gone or fail for days. */
+  'webhook-disable': {
+    'tenant.webhook_endpoints': ['select', 'update'],
+    'tenant.events': ['insert'],
+    'tenant.audit_entries': ['insert'],
+  },
+  /** Deletes old deliveries, and plans rounds anew whose job was lost. */
+  'webhook-upkeep': {
+    'tenant.webhook_endpoints': ['select', 'update'],
+    'tenant.webhook_deliveries': ['select', 'delete'],
+    'jobs.enqueue': ['execute'],
   },
   /** Leases of `platform/jobs`: at most one process runs a timer. */
   leases: { 'platform.leases': ['select', 'insert', 'update'] },
@@ -114,10 +168,15 @@ export const systemGrants = {
   },
   /** Snapshots of routing policies. */
   policies: { 'tenant.policies': ['select'] },
+  /** Snapshots of rate limits. */
+  limits: { 'tenant.limits': ['select'], 'tenant.key_limits': ['select'] },
   /** Keeps, answers and expires idempotency keys. */
   idempotency: { 'platform.idempotency_keys': ['select', 'insert', 'update', 'delete'] },
-  /** Whether the schema is the one that this code serves. */
-  schema: { 'platform.migrations': ['select'] },
+  /** Whether the schema is the one that this code serves; which processes serve it. */
+  schema: {
+    'platform.migrations': ['select'],
+    'platform.processes': ['select', 'insert', 'update', 'delete'],
+  },
 } as const satisfies Record<string, JobGrants>;
 
 export type SystemJob = keyof typeof systemGrants;

@@ -1,7 +1,8 @@
 import { createDoors } from './doors.ts';
-import { readSchemaState, runMigrations } from './migration-runner.ts';
 import { openPglite, type PgliteSource } from './pglite/source.ts';
 import { openPostgres } from './postgres/source.ts';
+import { runMigrations } from './schema/migration-runner.ts';
+import { readSchemaStatus } from './schema/schema-status.ts';
 import type { SessionSource } from './session.ts';
 import type { Database, DatabaseSettings, PgliteSettings } from './types.ts';
 
@@ -21,8 +22,9 @@ async function ping(source: SessionSource, deadlineMs: number): Promise<void> {
 function databaseOver(source: SessionSource): Database {
   return {
     ...createDoors(source),
-    migrate: async (sets) => runMigrations(source, sets),
-    schemaState: async (sets) => readSchemaState(source, sets),
+    migrate: async (sets, options) => runMigrations(source, sets, options),
+    schemaState: async (sets) => (await readSchemaStatus(source, sets)).state,
+    schemaStatus: async (sets) => readSchemaStatus(source, sets),
     ping: async (deadlineMs = pingDeadlineMs) => ping(source, deadlineMs),
     adapter: source.adapter,
     close: async () => source.close(),

@@ -8,6 +8,9 @@ export type Door = 'tenant' | 'operator' | 'system' | 'migration';
 /** Default of `idleLimitMs`: between two statements lies computing, never waiting. */
 export const defaultIdleLimitMs = 10_000;
 
+/** A text, a text as UTF-8, or NULL. */
+export type EncodedParameter = string | Uint8Array | null;
+
 export interface StatementResult {
   readonly rows: readonly unknown[];
   /** Rows written, or null where the statement writes none. */
@@ -20,8 +23,8 @@ export interface Session {
    * `database_unavailable`.
    */
   script(sql: string, deadlineMs: number): Promise<void>;
-  /** Runs one statement; parameters are texts as `encodeParameter` makes them. */
-  query(text: string, parameters: readonly (string | null)[], deadlineMs: number): Promise<StatementResult>;
+  /** Runs one statement; parameters are as `encodeParameter` makes them. */
+  query(text: string, parameters: readonly EncodedParameter[], deadlineMs: number): Promise<StatementResult>;
   /** False once the connection is lost or ended: nothing can be sent any more, the transaction is gone. */
   isUsable(): boolean;
   /** Gives the session back. `isClean` false: its state is unknown, end the connection. Called exactly once. */

@@ -60,6 +60,18 @@ export function isTransientConflict(error: unknown): boolean {
   return hasState(error, '40001', undefined) || hasState(error, '40P01', undefined);
 }
 
+/**
+ * True where the values themselves are at fault, so that the same again fails again and other values may pass: a text that
+ * can't be stored, SQLSTATE 22 (data) and 23 (constraints). A row for which a table has no partition is no fault of the
+ * row, though PostgreSQL calls it a check without a name.
+ */
+export function isDataFault(error: unknown): boolean {
+  if (error instanceof AppError) return error.code === 'invalid_text';
+  if (!(error instanceof SqlError)) return false;
+  if (error.sqlState === '23514' && error.constraint === null) return false;
+  return error.sqlState.startsWith('22') || error.sqlState.startsWith('23');
+}
+
 /** True where grants or row security refused the statement. */
 export function isPermissionDenied(error: unknown): boolean {
   return hasState(error, '42501', undefined);

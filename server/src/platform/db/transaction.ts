@@ -9,7 +9,7 @@ import {
   type QueryResult,
 } from 'kysely';
 import { AppError } from '#kernel';
-import type { Session } from './session.ts';
+import type { EncodedParameter, Session } from './session.ts';
 import { databaseUnavailable } from './sql-error.ts';
 import { statementFacts } from './statement-check.ts';
 import type { NoTables } from './types.ts';
@@ -90,7 +90,7 @@ export class TransactionConnection implements DatabaseConnection {
     return this.#endedBy;
   }
 
-  async #run<R>(text: string, parameters: readonly (string | null)[]): Promise<QueryResult<R>> {
+  async #run<R>(text: string, parameters: readonly EncodedParameter[]): Promise<QueryResult<R>> {
     if (this.#endedBy !== null) throw this.#endedBy;
     if (!this.#session.isUsable()) throw databaseUnavailable(new Error('the connection was lost'));
     clearTimeout(this.#idleTimer);

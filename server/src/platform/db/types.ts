@@ -5,6 +5,7 @@
  */
 
 import type { Kysely } from 'kysely';
+import type { Audited, TenantActor } from './audit/types.ts';
 import type { SystemJob } from './grants.ts';
 
 export type { SystemJob } from './grants.ts';
@@ -16,24 +17,36 @@ export const door: unique symbol = Symbol('stoa.door');
 export type NoTables = Record<string, never>;
 
 /** One open transaction as `stoa_tenant`, its tenant set: row security shows that tenant's rows and no others. */
-export type TenantHandle = Kysely<NoTables> & { readonly [door]: 'tenant' };
+export type TenantHandle = Kysely<NoTables> & Audited & { readonly [door]: 'tenant' };
 
 /** One open transaction as `stoa_operator`: every tenant's rows; its audit entry is part of the transaction. */
-export type OperatorHandle = Kysely<NoTables> & { readonly [door]: 'operator' };
+export type OperatorHandle = Kysely<NoTables> & Audited & { readonly [door]: 'operator' };
 
 /** One open transaction as `stoa_system`: every tenant's rows, in the tables and verbs that the job's grant lists. */
-export type SystemHandle = Kysely<NoTables> & { readonly [door]: 'system' };
+export type SystemHandle = Kysely<NoTables> & Audited & { readonly [door]: 'system' };
 
-export interface TenantContext {
-  /** The tenant's id as UUID text in lower case; anything else is refused before a statement is sent. */
-  readonly tenantId: string;
+/** From where a request came, for the audit. */
+export interface RequestFacts {
+  /** `req_...` */
   readonly requestId?: string;
+  readonly clientAddress?: string;
+  readonly userAgent?: string | null;
 }
 
-export interface OperatorContext {
+/** `actingTenant` of the kernel makes one of a request. */
+export interface TenantContext extends RequestFacts {
+  /** The tenant's id as UUID text in lower case; anything else is refused before a statement is sent. */
+  readonly tenantId: string;
+  /** Who acts; needed where something is changed, for its entry in the audit. */
+  readonly actor?: TenantActor;
+}
+
+/** `actingOperator` of the kernel makes one of a request. */
+export interface OperatorContext extends RequestFacts {
   /** Who acts: an operator key's id, or `system:` and what runs by itself (`system:set-up`). */
   readonly operator: string;
-  readonly requestId?: string;
+  /** As whom, where the operator's roles differ. */
+  readonly role?: string;
   /** The tenant acted upon, as UUID text, where there is one. */
   readonly tenantId?: string;
 }
@@ -56,23 +69,72 @@ export interface MigrationSet {
   readonly directory: URL;
 }
 
-export interface AppliedMigration {
+/**
+ * `expand` adds, and code of the version before goes on working; it applies before the new version starts. `contract`
+ * takes away what only older versions use; it applies when none of those runs any more.
+ */
+export type MigrationPhase = 'expand' | 'contract';
+
+export interface Migration {
   readonly module: string;
   readonly number: number;
   readonly name: string;
+  readonly phase: MigrationPhase;
+}
+
+/** A process that announced itself (`announceProcess`). */
+export interface ServingProcess {
+  readonly processId: string;
+  readonly roles: readonly string[];
+  readonly host: string;
+  readonly pid: number;
+  readonly version: string;
+  /** Module -> the newest migration's number that its code knows. */
+  readonly known: Readonly<Record<string, number>>;
+  readonly seenAt: Date;
+  /** Since its last heartbeat, by the database's clock. */
+  readonly silentMs: number;
+  /** False once its announcement has run out. */
+  readonly isAlive: boolean;
+}
+
+export interface PendingMigration extends Migration {
+  /** The processes whose code doesn't know it; always empty for an expand migration, which waits for nobody. */
+  readonly waitsFor: readonly ServingProcess[];
+}
+
+export interface MigrateOptions {
+  /**
+   * What becomes of contract migrations on a database that has a schema already. `apply` (the default): each applies unless a
+   * process that doesn't know it is there. `leave`: none applies. On an empty database all of them apply.
+   */
+  readonly contracts?: 'apply' | 'leave';
+  /** Told in a sentence what is waited for: another process that migrates, a lock, announcements that ran out. */
+  readonly onWait?: (what: string) => void;
 }
 
 export interface MigrationReport {
-  /** What this call applied, in order; empty when the schema was current. */
-  readonly applied: readonly AppliedMigration[];
+  /** What this call applied, in order; empty when nothing was missing. */
+  readonly applied: readonly Migration[];
+  /** Contract migrations that it left. */
+  readonly pending: readonly PendingMigration[];
   readonly durationMs: number;
 }
 
 /**
- * `current`: exactly what the code knows. `behind`: files wait to be applied.
- * `ahead`: the database holds migrations newer than this code can serve.
+ * `current`: one that this code serves: all of its expand migrations have applied, and no contract migration that it doesn't
+ * know. Its own contract migrations may still be pending, and expand migrations of newer versions may have applied.
+ * `behind`: expand migrations wait to be applied. `ahead`: a contract migration has applied that this code doesn't know.
  */
 export type SchemaState = 'current' | 'behind' | 'ahead';
+
+export interface SchemaStatus {
+  readonly state: SchemaState;
+  /** In the order in which they applied. `isKnown` false: of a newer version than this code. */
+  readonly applied: readonly (Migration & { readonly appliedAt: Date; readonly isKnown: boolean })[];
+  readonly pending: readonly PendingMigration[];
+  readonly processes: readonly ServingProcess[];
+}
 
 /** How often each door was used since the process opened its database; for metrics. */
 export interface DoorCounts {
@@ -97,7 +159,10 @@ export interface Database {
     fn: (tx: TenantHandle) => Promise<T>,
     options?: DoorOptions,
   ): Promise<T>;
-  /** Like `withTenant`, over all tenants. Writes `reason` to `platform.audit_entries` in the same transaction. */
+  /**
+   * Like `withTenant`, over all tenants. No passage is without its entry in the audit, in the same transaction: those that
+   * `fn` wrote with `tx.audit`, or one of the passage itself. Each bears `reason`, which begins with the act's name.
+   */
   withOperator<T>(
     context: OperatorContext,
     reason: string,
@@ -107,12 +172,16 @@ export interface Database {
   /** Like `withTenant`, over all tenants, limited to the tables and verbs that `grants.ts` lists for the job. */
   withSystem<T>(job: SystemJob, fn: (tx: SystemHandle) => Promise<T>, options?: DoorOptions): Promise<T>;
   /**
-   * Applies what is missing, in the order of the sets and then of the numbers, one transaction a file. Refuses (with
-   * `migration_changed`) a changed old file and a gap in the numbers, and (with `schema_ahead`) a database that is ahead. Safe to be called by
-   * several processes at once.
+   * Applies what is missing, in the order of the sets and then of the numbers, one transaction a file; a contract migration
+   * only where nobody needs what it takes away, else it and the contract migrations after it stay pending. Refuses with
+   * `migration_changed` a changed old file and a gap in the numbers, with `schema_ahead` a database that is ahead, and
+   * with `migration_waits` where another process migrates, or a table is busy, for too long. Of several processes that
+   * call this at once one migrates, and the others wait for it.
    */
-  migrate(sets: readonly MigrationSet[]): Promise<MigrationReport>;
+  migrate(sets: readonly MigrationSet[], options?: MigrateOptions): Promise<MigrationReport>;
   schemaState(sets: readonly MigrationSet[]): Promise<SchemaState>;
+  /** The same with everything that led to it. Reads as the system login. */
+  schemaStatus(sets: readonly MigrationSet[]): Promise<SchemaStatus>;
   /** Resolves when the database answers within the deadline (default 1,000 ms), else rejects. */
   ping(deadlineMs?: number): Promise<void>;
   doorCounts(): DoorCounts;

@@ -1,4 +1,17 @@
 import { AppError } from '#kernel';
+import type { EncodedParameter } from './session.ts';
+
+/**
+ * A text parameter that is UTF-8 already, so that a large one is never a string: the parameter must be a text to the
+ * statement (`${...}::text`). Not checked here; PostgreSQL refuses a NUL and what is no UTF-8 (SQLSTATE 22021).
+ */
+export class Utf8Text {
+  readonly bytes: Uint8Array;
+
+  constructor(bytes: Uint8Array) {
+    this.bytes = bytes;
+  }
+}
 
 function checkText(text: string): string {
   if (text.includes('\0') || !text.isWellFormed()) {
@@ -12,7 +25,8 @@ function checkText(text: string): string {
 
 function encodeElement(value: unknown): string {
   if (Array.isArray(value)) return encodeArray(value);
-  const text = encodeParameter(value);
+  if (value instanceof Utf8Text) throw new TypeError('an encoded text cannot be an element of an array');
+  const text = encodeText(value);
   return text === null ? 'NULL' : `"${text.replaceAll('\\', '\\\\').replaceAll('"', '\\"')}"`;
 }
 
@@ -21,12 +35,16 @@ function encodeArray(values: readonly unknown[]): string {
 }
 
 /**
- * A parameter as PostgreSQL's text. Takes string, number, bigint, boolean, Date, Uint8Array, null, undefined (NULL),
- * arrays of these (a PostgreSQL array), and plain objects (JSON text; an array meant as JSON must be stringified by the
+ * A parameter as PostgreSQL's text. Takes string, number, bigint, boolean, Date, Uint8Array, Utf8Text, null, undefined
+ * (NULL), arrays of these (a PostgreSQL array), and plain objects (JSON text; an array meant as JSON must be stringified by the
  * caller). Refuses with `invalid_text` what PostgreSQL can't hold: NUL and lone surrogates, which the driver would
  * otherwise replace without a word.
  */
-export function encodeParameter(value: unknown): string | null {
+export function encodeParameter(value: unknown): EncodedParameter {
+  return value instanceof Utf8Text ? value.bytes : encodeText(value);
+}
+
+function encodeText(value: unknown): string | null {
   switch (typeof value) {
     case 'string':
       return checkText(value);

@@ -1,5 +1,6 @@
 /** What passes between the process's main thread and the worker that PGlite runs in; all of it is cloneable. */
 
+import type { EncodedParameter } from '../session.ts';
 import type { SqlErrorFields } from '../sql-error.ts';
 
 export interface WorkerSettings {
@@ -16,7 +17,7 @@ export type WorkerRequest =
       readonly id: number;
       readonly kind: 'query';
       readonly sql: string;
-      readonly parameters: readonly (string | null)[];
+      readonly parameters: readonly EncodedParameter[];
     }
   | { readonly id: number; readonly kind: 'dump' }
   | { readonly id: number; readonly kind: 'close' };

@@ -11,6 +11,7 @@ import { AppError } from '#kernel';
 import {
   defaultIdleLimitMs,
   type Door,
+  type EncodedParameter,
   type Session,
   type SessionSource,
   type StatementResult,
@@ -48,7 +49,7 @@ class PgliteSession implements Session {
 
   async query(
     sql: string,
-    parameters: readonly (string | null)[],
+    parameters: readonly EncodedParameter[],
     deadlineMs: number,
   ): Promise<StatementResult> {
     return this.#client.send({ kind: 'query', sql, parameters }, deadlineMs);

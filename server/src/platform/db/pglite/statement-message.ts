@@ -6,6 +6,8 @@
  * https://www.postgresql.org/docs/18/protocol-message-formats.html
  */
 
+import type { EncodedParameter } from '../session.ts';
+
 function message(type: string, body: Buffer): Buffer {
   const head = Buffer.alloc(5);
   head.write(type, 'latin1');
@@ -17,10 +19,14 @@ const describePortal = message('D', Buffer.from('P\0'));
 const execute = message('E', Buffer.alloc(5));
 const sync = message('S', Buffer.alloc(0));
 
+function lengthOf(text: string | Uint8Array): number {
+  return typeof text === 'string' ? Buffer.byteLength(text) : text.length;
+}
+
 /** All parameters are texts, their types are left to the statement, and the results come as text. */
-export function statementMessage(sql: string, parameters: readonly (string | null)[]): Uint8Array {
+export function statementMessage(sql: string, parameters: readonly EncodedParameter[]): Uint8Array {
   const parse = message('P', Buffer.concat([Buffer.alloc(1), Buffer.from(sql), Buffer.alloc(3)]));
-  const sizes = parameters.map((text) => (text === null ? -1 : Buffer.byteLength(text)));
+  const sizes = parameters.map((text) => (text === null ? -1 : lengthOf(text)));
   // Length, names of portal and statement, formats of parameters, their number, and formats of results: all but the texts.
   const bindBytes = sizes.reduce((sum, size) => sum + 4 + Math.max(0, size), 4 + 2 + 2 + 2 + 2);
   const bytes = Buffer.alloc(
@@ -32,7 +38,11 @@ export function statementMessage(sql: string, parameters: readonly (string | nul
   end = bytes.writeInt16BE(parameters.length, end);
   for (const [index, text] of parameters.entries()) {
     end = bytes.writeInt32BE(sizes[index] ?? -1, end);
-    if (text !== null) end += bytes.write(text, end);
+    if (typeof text === 'string') end += bytes.write(text, end);
+    else if (text !== null) {
+      bytes.set(text, end);
+      end += text.length;
+    }
   }
   end += 2;
   for (const part of [describePortal, execute, sync]) end += part.copy(bytes, end);

@@ -8,6 +8,7 @@
 
 import { type MessagePort, parentPort } from 'node:worker_threads';
 import { PGlite, parse } from '@electric-sql/pglite';
+import type { EncodedParameter } from '../session.ts';
 import type { SqlErrorFields } from '../sql-error.ts';
 import { pgliteParsers } from '../value-parsers.ts';
 import type { WorkerAnswer, WorkerReply, WorkerRequest, WorkerSettings } from './protocol.ts';
@@ -56,15 +57,18 @@ function fieldsOf(error: Error): SqlErrorFields {
 /** Characters of parameters from which on a statement is put into bytes here; below it PGlite's own way costs less. */
 const largeParameters = 16_384;
 
-function isLarge(parameters: readonly (string | null)[]): boolean {
-  return parameters.reduce((sum, text) => sum + (text?.length ?? 0), 0) >= largeParameters;
+function isLarge(parameters: readonly EncodedParameter[]): boolean {
+  return (
+    parameters.some((text) => text instanceof Uint8Array) ||
+    parameters.reduce((sum, text) => sum + (text?.length ?? 0), 0) >= largeParameters
+  );
 }
 
 /** As `query` does, but for how the parameters become bytes. */
 async function queryLarge(
   database: PGlite,
   sql: string,
-  parameters: readonly (string | null)[],
+  parameters: readonly EncodedParameter[],
 ): Promise<WorkerAnswer> {
   const message = statementMessage(sql, parameters);
   const { messages } = await database.runExclusive(() => database.execProtocol(message));

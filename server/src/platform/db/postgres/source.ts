@@ -11,6 +11,7 @@ import { AppError } from '#kernel';
 import {
   defaultIdleLimitMs,
   type Door,
+  type EncodedParameter,
   type Session,
   type SessionSource,
   type StatementResult,
@@ -51,6 +52,10 @@ export function translateDriverError(error: unknown): unknown {
   });
 }
 
+function asDriverValue(value: EncodedParameter): string | Buffer | null {
+  return value instanceof Uint8Array ? Buffer.from(value.buffer, value.byteOffset, value.byteLength) : value;
+}
+
 const writingCommands: ReadonlySet<string> = new Set(['INSERT', 'UPDATE', 'DELETE', 'MERGE']);
 
 class PostgresSession implements Session {
@@ -72,11 +77,17 @@ class PostgresSession implements Session {
 
   async query(
     text: string,
-    parameters: readonly (string | null)[],
+    parameters: readonly EncodedParameter[],
     deadlineMs: number,
   ): Promise<StatementResult> {
     // Always the extended protocol: it takes one statement and no more, also without parameters.
-    const request = { text, values: [...parameters], queryMode: 'extended', types: { getTypeParser } };
+    // The driver sends bytes in binary format, which for a text is its UTF-8.
+    const request = {
+      text,
+      values: parameters.map(asDriverValue),
+      queryMode: 'extended',
+      types: { getTypeParser },
+    };
     const result = await this.#within(deadlineMs, async () =>
       this.#client.query<Record<string, unknown>>(request),
     );

@@ -1,27 +1,34 @@
 import { createHash } from 'node:crypto';
 import { readdir, readFile } from 'node:fs/promises';
 import { AppError } from '#kernel';
-import type { AppliedMigration, MigrationSet } from './types.ts';
+import type { Migration, MigrationPhase, MigrationSet } from '../types.ts';
 
-/** This module's own migrations: schemas, helpers for the others, audit, leases. Always first. */
+/** This module's own migrations: schemas, helpers for the others, audit, leases, processes. Always first. */
 export const databaseMigrations: MigrationSet = {
   module: 'platform/db',
-  directory: new URL('./migrations/', import.meta.url),
+  directory: new URL('../migrations/', import.meta.url),
 };
 
-export interface MigrationFile extends AppliedMigration {
+export interface MigrationFile extends Migration {
   readonly sql: string;
   /** SHA-256 of the text with line ends as LF, in hex: a checkout with CRLF is the same file. */
   readonly checksum: string;
-  /** True where the file says that code which doesn't know it goes on working. */
-  readonly isCompatible: boolean;
 }
 
 const namePattern = /^(\d{4})-([a-z0-9]+(?:-[a-z0-9]+)*)\.sql$/;
-const compatibleMark = '-- compatible-with-older-code';
+const phaseLine = /^--\s*phase\b/i;
 
 function faulty(set: MigrationSet, fault: string): AppError {
   return new AppError('migration_changed', `The migrations of ${set.module} are not in order: ${fault}.`);
+}
+
+/** What the first line says, `expand` where it says nothing; null where a line about the phase can't be taken at its word. */
+function phaseOf(sql: string): MigrationPhase | null {
+  const [first = '', ...others] = sql.split('\n');
+  if (others.some((line) => phaseLine.test(line))) return null;
+  if (!phaseLine.test(first)) return 'expand';
+  if (first.trimEnd() === '-- phase: expand') return 'expand';
+  return first.trimEnd() === '-- phase: contract' ? 'contract' : null;
 }
 
 async function readSet(set: MigrationSet): Promise<MigrationFile[]> {
@@ -35,9 +42,15 @@ async function readSet(set: MigrationSet): Promise<MigrationFile[]> {
         throw faulty(set, `${fileName} follows number ${index}; none may be left out or doubled`);
       const text = await readFile(new URL(fileName, directoryOf(set)), 'utf8');
       const sql = text.replaceAll('\r\n', '\n');
+      const phase = phaseOf(sql);
+      if (phase === null) {
+        throw faulty(
+          set,
+          `${fileName} must say its phase once, in its first line: \`-- phase: expand\` or \`-- phase: contract\``,
+        );
+      }
       const checksum = createHash('sha256').update(sql).digest('hex');
-      const isCompatible = sql.split('\n').includes(compatibleMark);
-      return { module: set.module, number, name: match[2] ?? '', sql, checksum, isCompatible };
+      return { module: set.module, number, name: match[2] ?? '', phase, sql, checksum };
     }),
   );
 }
@@ -53,7 +66,7 @@ function withDatabaseMigrations(sets: readonly MigrationSet[]): readonly Migrati
 
 /**
  * All files, in the order in which they apply. Rejects with `migration_changed` for a gap in the numbers, a file that
- * is not named `NNNN-name.sql`, and a module that is passed twice.
+ * is not named `NNNN-name.sql` or says no phase that there is, and a module that is passed twice.
  */
 export async function readMigrationFiles(sets: readonly MigrationSet[]): Promise<MigrationFile[]> {
   const all = withDatabaseMigrations(sets);
@@ -68,4 +81,9 @@ export async function migrationsChecksum(sets: readonly MigrationSet[]): Promise
   for (const file of await readMigrationFiles(sets))
     hash.update(`${file.module}/${file.number}:${file.checksum}\n`);
   return hash.digest('hex');
+}
+
+/** As people read it: `control/tenants/0002-regions`. */
+export function migrationLabel(migration: Pick<Migration, 'module' | 'number' | 'name'>): string {
+  return `${migration.module}/${String(migration.number).padStart(4, '0')}-${migration.name}`;
 }
