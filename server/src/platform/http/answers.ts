@@ -48,7 +48,8 @@ export function sendErrorEarly(request: IncomingMessage, response: ServerRespons
   request.resume();
 }
 
-function mayBeLong({ complete, headers }: IncomingMessage): boolean {
+/** Whether more of a body may come than is worth reading to its end. */
+export function mayBeLong({ complete, headers }: IncomingMessage): boolean {
   if (complete) return false;
   return headers['transfer-encoding'] !== undefined || Number(headers['content-length'] ?? 0) > keptRestBytes;
 }

@@ -9,6 +9,7 @@
  * caller says so. Order: a listener hears one head, data, and exactly one end, never inside `dispatch` or `cancel`, so a
  * caller may finish its own bookkeeping first.
  */
+import type { LookupFunction } from 'node:net';
 import { buildConnector, type Dispatcher, errors, Pool } from 'undici';
 import type {
   OutboundClient,
@@ -26,12 +27,31 @@ import type {
 const MAX_HEAD_BYTES = 64 * 1024;
 const DETAIL_CHARACTERS = 300;
 
+/** What a connector tells of a connection: at most the look-up of its own that says which addresses are meant. */
+export interface ConnectorOptions {
+  readonly connectTimeoutMs: number;
+  readonly lookup?: LookupFunction;
+}
+
 /**
- * Where every outgoing connection is made. The rules on which addresses may be called belong here: it sees the host of
- * each new connection before the socket exists, and nothing reaches the network around it.
+ * Where every outgoing connection is made: nothing reaches the network around it. Calls to what the operator set take it
+ * as it is; calls for tenants come with a look-up that answers with checked addresses only (`guarded/`).
  */
-function createConnector(connectTimeoutMs: number): buildConnector.connector {
-  return buildConnector({ allowH2: false, timeout: connectTimeoutMs, keepAlive: true, noDelay: true });
+export function createConnector({ connectTimeoutMs, lookup }: ConnectorOptions): buildConnector.connector {
+  return buildConnector({
+    allowH2: false,
+    timeout: connectTimeoutMs,
+    keepAlive: true,
+    noDelay: true,
+    ...(lookup === undefined ? {} : { lookup }),
+  });
+}
+
+/** Which pool a call takes a connection of, and how that pool connects. */
+export interface PoolChoice {
+  /** Calls share connections where it is the same. */
+  readonly key: string;
+  createConnector(): buildConnector.connector;
 }
 
 interface Origin {
@@ -156,7 +176,12 @@ class Exchange implements OutboundExchange, Dispatcher.DispatchHandler {
 
 const noExchange: OutboundExchange = { cancel: () => undefined, resume: () => undefined };
 
-class UndiciOutboundClient implements OutboundClient {
+/** The client with the choice of a pool, which only this folder has. */
+export interface PooledClient extends OutboundClient {
+  dispatchIn(pool: PoolChoice, request: OutboundRequest, listener: OutboundListener): OutboundExchange;
+}
+
+class UndiciOutboundClient implements PooledClient {
   readonly #settings: Required<OutboundSettings>;
   readonly #connector: buildConnector.connector;
   readonly #origins = new Map<string, Origin>();
@@ -169,7 +194,7 @@ class UndiciOutboundClient implements OutboundClient {
 
   constructor(settings: Required<OutboundSettings>) {
     this.#settings = settings;
-    this.#connector = createConnector(settings.connectTimeoutMs);
+    this.#connector = createConnector(settings);
   }
 
   get activeCalls(): number {
@@ -181,7 +206,18 @@ class UndiciOutboundClient implements OutboundClient {
   }
 
   dispatch(request: OutboundRequest, listener: OutboundListener): OutboundExchange {
-    const origin = this.#origin(request.origin);
+    return this.#dispatch(this.#origin(request.origin, null), request, listener);
+  }
+
+  dispatchIn(pool: PoolChoice, request: OutboundRequest, listener: OutboundListener): OutboundExchange {
+    return this.#dispatch(this.#origin(request.origin, pool), request, listener);
+  }
+
+  #dispatch(
+    origin: Origin | OutboundFault,
+    request: OutboundRequest,
+    listener: OutboundListener,
+  ): OutboundExchange {
     if (!('pool' in origin)) {
       queueMicrotask(() => listener.onFault(origin));
       return noExchange;
@@ -221,17 +257,19 @@ class UndiciOutboundClient implements OutboundClient {
     await Promise.all(pools);
   }
 
-  /** The pool of an origin, or why there can be none. */
-  #origin(name: string): Origin | OutboundFault {
-    const known = this.#origins.get(name);
+  /** The pool of an origin (or the one chosen), or why there can be none. */
+  #origin(name: string, pool: PoolChoice | null): Origin | OutboundFault {
+    const key = pool === null ? name : pool.key;
+    const known = this.#origins.get(key);
     if (known !== undefined) return known;
     if (this.#isClosed) return { kind: 'cancelled', code: null, detail: 'the outbound client is closed' };
     if (this.#origins.size >= this.#settings.maxOrigins && !this.#closeIdleOrigin()) {
       return { kind: 'overloaded', code: null, detail: `${this.#settings.maxOrigins} origins are in use` };
     }
     try {
-      const origin = { pool: this.#createPool(name), activeCalls: 0, lastUse: this.#uses };
-      this.#origins.set(name, origin);
+      const connector = pool === null ? this.#connector : pool.createConnector();
+      const origin = { pool: this.#createPool(name, connector), activeCalls: 0, lastUse: this.#uses };
+      this.#origins.set(key, origin);
       return origin;
     } catch (error) {
       return {
@@ -242,11 +280,11 @@ class UndiciOutboundClient implements OutboundClient {
     }
   }
 
-  #createPool(origin: string): Pool {
+  #createPool(origin: string, connect: buildConnector.connector): Pool {
     return new Pool(origin, {
       connections: this.#settings.connectionsPerOrigin,
       pipelining: 1,
-      connect: this.#connector,
+      connect,
       keepAliveTimeout: this.#settings.keepAliveMs,
       keepAliveMaxTimeout: this.#settings.keepAliveMs,
       maxHeaderSize: MAX_HEAD_BYTES,
@@ -318,6 +356,10 @@ function requestJson(client: OutboundClient, request: OutboundJsonRequest): Prom
  * kept 60 s, 5 s to connect.
  */
 export function createOutboundClient(settings: OutboundSettings = {}): OutboundClient {
+  return createPooledClient(settings);
+}
+
+export function createPooledClient(settings: OutboundSettings): PooledClient {
   return new UndiciOutboundClient({
     connectionsPerOrigin: 256,
     waitingPerOrigin: 1024,

@@ -1,8 +1,9 @@
 import type { Endpoint, ErrorCode } from '@stoa/contracts';
 import { isErrorCode } from '@stoa/contracts';
 import type { OperatorPrincipal, Principal, TenantPrincipal } from '#kernel';
-import { AppError } from '#kernel';
-import type { z } from 'zod';
+import { AppError, nearestOf } from '#kernel';
+import { z } from 'zod';
+import { inputAdvice } from './input-faults.ts';
 import type { JsonRoute, KeepAnswer, KeptReply, RawInput, RequestContext, RouteReply } from './types.ts';
 
 /** Input whose shape the endpoint's schemas have checked. */
@@ -131,6 +132,7 @@ function checkInput<P extends z.ZodType, Q extends z.ZodType, B extends z.ZodTyp
   endpoint: Endpoint<P, Q, B>,
   raw: RawInput,
 ): CheckedInput<P, Q, B> {
+  refuseUnknown(endpoint.query, raw.query);
   return {
     params: check(endpoint.params, raw.params),
     query: check(endpoint.query, raw.query),
@@ -138,10 +140,31 @@ function checkInput<P extends z.ZodType, Q extends z.ZodType, B extends z.ZodTyp
   };
 }
 
+/**
+ * A misspelt filter that is passed over would answer with everything. Endpoints that declare no query take any: OpenAI's
+ * clients may send what Stoa has no use for.
+ */
+function refuseUnknown(schema: z.ZodType | undefined, query: unknown): void {
+  if (!(schema instanceof z.ZodObject) || typeof query !== 'object' || query === null) return;
+  const names = Object.keys(schema.shape);
+  const unknown = Object.keys(query).find((name) => !names.includes(name));
+  if (unknown === undefined) return;
+  const shown = unknown.slice(0, 100);
+  const nearest = nearestOf(shown, names);
+  const advice = nearest === null ? `It has ${names.toSorted().join(', ')}` : `Did you mean ${nearest}?`;
+  throw new AppError(
+    'invalid_request',
+    `This endpoint has no query parameter ${shown}. ${advice}${nearest === null ? '.' : ''}`,
+    {
+      param: shown,
+    },
+  );
+}
+
 function check<S extends z.ZodType>(schema: S | undefined, value: unknown): z.output<S>;
 function check(schema: z.ZodType | undefined, value: unknown): unknown {
   if (!schema) return undefined;
-  const result = schema.safeParse(value);
+  const result = schema.safeParse(value, { error: inputAdvice });
   if (result.success) return result.data;
   throw invalidInput(result.error.issues);
 }

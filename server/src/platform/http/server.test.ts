@@ -66,7 +66,7 @@ const operatorContract = endpoint({
   listener: 'admin',
   method: 'GET',
   path: '/control/v1/x',
-  access: 'operator',
+  access: { permission: 'control:read' },
   responses: {},
 });
 const rawContract = endpoint({
@@ -111,7 +111,7 @@ before(async () => {
           if (header === 'Bearer slow') return Promise.resolve(principal);
           throw new AppError('invalid_api_key', 'The API key is not valid.');
         },
-        operator: () => ({ kind: 'operator', keyId: 'op' }),
+        operator: () => ({ kind: 'operator', keyId: 'op', role: 'operator' }),
       },
       idempotency: { once: async (_scope, fn) => fn(async (_tx, reply) => ({ kept: reply })) },
       budget,

@@ -1,15 +1,20 @@
 import { createHash } from 'node:crypto';
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
-import type { Endpoint } from '@stoa/contracts';
+import { type Endpoint, isOperatorPermission } from '@stoa/contracts';
 import Fastify, { type FastifyInstance, type FastifyReply, type FastifyRequest } from 'fastify';
 import { AppError, type Logger, parseJsonBody, type Principal, requirePermission, toAppError } from '#kernel';
 import type { Counter, Histogram } from '#telemetry';
 import { sendError, sendSocketError } from './answers.ts';
 import { type BodyBudget, readBody } from './body.ts';
+import { type ClientAddressOf, createClientAddress } from './edge/client-address.ts';
 import { prepare } from './edge/incoming.ts';
-import { finishWithError, logFault, observe } from './edge/outcome.ts';
+import { finishWithError, logFault, noteDenied, observe } from './edge/outcome.ts';
+import { sendParts } from './edge/parts.ts';
+import { checkLimits, limitedClassOf } from './edge/rate-limit.ts';
 import { addRelay } from './edge/relay.ts';
+import { shedRequests } from './edge/shed-requests.ts';
+import type { LoadShedding } from './edge/shedding.ts';
 import { connectionError, frameworkError, hostFault } from './faults.ts';
 import type {
   Authenticator,
@@ -19,18 +24,26 @@ import type {
   KeepAnswer,
   RawRoute,
   RelayRoute,
+  RequestLimiter,
+  RequestContext,
   Route,
 } from './types.ts';
 
 /**
- * One listener. Order of work for a request: an id, the credential, the permission, the body within its bounds, the
- * handler. So a stranger costs no memory, and a body is never read for somebody who may not send it. Chat and
+ * One listener. Order of work for a request: an id, the credential, the permission, the rate limits, the body within its
+ * bounds, the handler. So a stranger costs no memory, and a body is never read for somebody who may not send it. Chat and
  * embeddings take the response over as raw routes; everything else answers JSON through here.
  */
 export interface HttpServerDeps {
   readonly authenticator: Authenticator;
   readonly idempotency: IdempotencyStore;
   readonly budget: BodyBudget;
+  /** The rate limits of tenants' requests; by default there are none. */
+  readonly limiter?: RequestLimiter;
+  /** Refuses tenants' calls while there are more than the process can answer; by default all are taken. */
+  readonly shedding?: { readonly load: LoadShedding; readonly refusals: Counter };
+  /** Told of each answer `permission_denied` to somebody known. Must not throw; by default nobody is. */
+  readonly onDenied?: (denied: Denied) => void;
   /** Why this process takes no calls yet, or null; the routes without a credential (health) are always open. */
   readonly gate: () => AppError | null;
   readonly logger: Logger;
@@ -42,6 +55,14 @@ export interface HttpServerDeps {
    * Such a listener takes no other requests, but for those of routes without a credential and of relays.
    */
   readonly readForwarded?: (request: IncomingMessage) => Forwarded | null;
+}
+
+export interface Denied {
+  readonly principal: Principal;
+  readonly endpointId: string;
+  /** The one that the endpoint needs; null where it is known by its path alone. */
+  readonly permission: string | null;
+  readonly context: RequestContext;
 }
 
 export interface AccessLine {
@@ -68,6 +89,8 @@ export interface HttpServerSettings {
   /** Milliseconds that an idle connection stays open. */
   readonly keepAliveTimeoutMs: number;
   readonly maximumHeaderBytes: number;
+  /** Addresses and CIDR blocks of proxies whose `X-Forwarded-For` is believed; default none. */
+  readonly trustedProxies?: readonly string[];
 }
 
 export interface HttpServer {
@@ -83,15 +106,17 @@ export interface HttpServer {
 
 export function createHttpServer(deps: HttpServerDeps, settings: HttpServerSettings): HttpServer {
   const state = { isDraining: false };
-  const app = createApp(deps, settings);
+  const clientAddressOf = createClientAddress(settings.trustedProxies ?? []);
+  const app = createApp(deps, settings, clientAddressOf);
   app.server.on('connection', (socket) => socket.setNoDelay(true));
   // Node drops what is over its count of headers in silence; here their bytes are bounded.
   app.server.maxHeadersCount = 0;
   // Without these, Node asks for a body before anybody knows whether it is wanted, and answers 417 without a body.
   app.server.on('checkContinue', (request, response) => app.server.emit('request', request, response));
   app.server.on('checkExpectation', (request, response) => app.server.emit('request', request, response));
+  if (deps.shedding) shedRequests(app.server, deps.shedding.load, deps.shedding.refusals);
   app.addHook('onRequest', (request, reply, done) => {
-    prepare(request, reply, deps.readForwarded?.(request.raw) ?? null);
+    prepare(request, reply, deps.readForwarded?.(request.raw) ?? null, clientAddressOf);
     if (state.isDraining) reply.raw.setHeader('connection', 'close');
     done(hostFault(request.raw));
   });
@@ -118,7 +143,11 @@ export function createHttpServer(deps: HttpServerDeps, settings: HttpServerSetti
 }
 
 /** Fastify with our errors, our body reader and nothing else of its own on. */
-function createApp(deps: HttpServerDeps, settings: HttpServerSettings): FastifyInstance {
+function createApp(
+  deps: HttpServerDeps,
+  settings: HttpServerSettings,
+  clientAddressOf: ClientAddressOf,
+): FastifyInstance {
   const app = Fastify({
     logger: false,
     exposeHeadRoutes: true,
@@ -136,7 +165,7 @@ function createApp(deps: HttpServerDeps, settings: HttpServerSettings): FastifyI
     },
     clientErrorHandler: (error, socket) => sendSocketError(socket, connectionError(error)),
     frameworkErrors: (error, request, reply) => {
-      prepare(request, reply, null);
+      prepare(request, reply, null, clientAddressOf);
       finishWithError(deps, 'unrouted', request, reply, frameworkError(error));
     },
   });
@@ -171,11 +200,23 @@ function createApp(deps: HttpServerDeps, settings: HttpServerSettings): FastifyI
 
 function addRoute(app: FastifyInstance, deps: HttpServerDeps, route: Route): void {
   const { endpoint } = route;
+  const { limiter } = deps;
+  const limitedClass = limitedClassOf(route);
   app.route({
     method: endpoint.method,
     url: fastifyPath(endpoint.path),
-    config: { endpointId: endpoint.id },
-    onRequest: (request, _reply, done) => authenticate(deps, endpoint, request, done),
+    config: {
+      endpointId: endpoint.id,
+      ...(endpoint.access === 'anyone' ? {} : { permission: endpoint.access.permission }),
+    },
+    onRequest: (request, _reply, done) => {
+      if (limiter === undefined || limitedClass === null) authenticate(deps, endpoint, request, done);
+      else
+        authenticate(deps, endpoint, request, (error) => {
+          if (error) done(error);
+          else checkLimits(limiter, limitedClass, request.stoa, done);
+        });
+    },
     handler: (request, reply) => {
       reply.hijack();
       if (route.kind === 'raw') handleRaw(deps, route, request, reply);
@@ -242,7 +283,10 @@ function authenticate(
   const header = request.raw.headers.authorization;
   let found: Principal | Promise<Principal>;
   try {
-    found = access === 'operator' ? deps.authenticator.operator(header) : deps.authenticator.tenant(header);
+    const { clientAddress } = request.stoa.context;
+    found = isOperatorPermission(access.permission)
+      ? deps.authenticator.operator(header, clientAddress)
+      : deps.authenticator.tenant(header, clientAddress);
   } catch (error) {
     done(toAppError(error));
     return;
@@ -266,7 +310,7 @@ function admit(
   done: (error?: Error) => void,
 ): void {
   request.stoa.principal = principal;
-  if (typeof endpoint.access === 'object' && principal.kind === 'tenant') {
+  if (endpoint.access !== 'anyone') {
     try {
       requirePermission(principal, endpoint.access.permission);
     } catch (error) {
@@ -328,12 +372,14 @@ function handleRaw(
       releaseBody,
       fail: (error) => {
         if (error.code === 'internal_error') logFault(deps, request, error);
+        noteDenied(deps, route.endpoint.id, request, error);
         sendError(response, error);
       },
     });
   } catch (error) {
     const fault = toAppError(error);
     if (fault.code === 'internal_error') logFault(deps, request, fault);
+    noteDenied(deps, route.endpoint.id, request, fault);
     sendError(response, fault);
   }
 }
@@ -369,6 +415,11 @@ async function handleJson(
             run,
           )
         : await run();
+    if (answer.parts !== undefined) {
+      await sendParts(reply.raw, answer, answer.parts);
+      observe(deps, route.endpoint.id, request, reply);
+      return;
+    }
     const content = answer.text?.content ?? (answer.body === undefined ? '' : JSON.stringify(answer.body));
     const contentType = answer.text?.contentType ?? 'application/json; charset=utf-8';
     reply.raw.writeHead(answer.status, {

@@ -1,5 +1,5 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
-import type { Endpoint } from '@stoa/contracts';
+import type { Endpoint, RouteClass } from '@stoa/contracts';
 import type { OperatorHandle, TenantHandle } from '#db';
 import type { AppError, OperatorPrincipal, Principal, RequestId, TenantPrincipal } from '#kernel';
 
@@ -15,7 +15,13 @@ export interface RequestContext {
   readonly clientRequestId: string | null;
   /** The caller's `traceparent`, unchecked, or null. */
   readonly traceparent: string | null;
-  readonly remoteAddress: string;
+  /**
+   * Who sent the request: the peer of the connection or, behind a trusted proxy, whom that names. Plain text of an IPv4 or
+   * IPv6 address (no mapped one, no zone); empty where the connection was gone already.
+   */
+  readonly clientAddress: string;
+  /** The caller's `User-Agent` as it came, or null. */
+  readonly userAgent: string | null;
   readonly ifMatch: string | null;
   readonly idempotencyKey: string | null;
   /** Set by what handles the request and has a trace of it, so that the line of its outcome names it. */
@@ -28,6 +34,8 @@ export interface RouteReply {
   readonly body?: unknown;
   /** Sent instead of `body` where an answer is no JSON (metrics). */
   readonly text?: { readonly contentType: string; readonly content: string };
+  /** Sent instead of `body` where an answer may be longer than memory should hold: each part is taken when there is room. */
+  readonly parts?: { readonly contentType: string; readonly content: AsyncIterable<string> };
   readonly headers?: Readonly<Record<string, string>>;
 }
 
@@ -95,7 +103,8 @@ export type Route = JsonRoute | RawRoute;
 /** What the gateway says of a request that it forwards to another process of the cluster. */
 export interface Forwarded {
   readonly requestId: RequestId;
-  readonly remoteAddress: string;
+  /** As the gateway saw it. */
+  readonly clientAddress: string;
 }
 
 /**
@@ -129,8 +138,37 @@ export interface RelayExchange {
  * `database_unavailable`.
  */
 export interface Authenticator {
-  tenant(authorization: string | undefined): TenantPrincipal | Promise<TenantPrincipal>;
-  operator(authorization: string | undefined): OperatorPrincipal | Promise<OperatorPrincipal>;
+  /** @param clientAddress as in `RequestContext`; null where this process asks by itself, of which no allow-list says anything */
+  tenant(
+    authorization: string | undefined,
+    clientAddress: string | null,
+  ): TenantPrincipal | Promise<TenantPrincipal>;
+  operator(
+    authorization: string | undefined,
+    clientAddress: string | null,
+  ): OperatorPrincipal | Promise<OperatorPrincipal>;
+}
+
+/** The fields `RateLimit-Policy` and `RateLimit` of an answer. */
+export interface RateLimitFields {
+  readonly policy: string;
+  readonly state: string;
+}
+
+export interface RequestVerdict {
+  /** Null where the request may go on. */
+  readonly refusal: AppError | null;
+  readonly fields: RateLimitFields | null;
+}
+
+/** The rate limits of requests that the edge checks: all but those of raw routes. Control/quotas implements it. */
+export interface RequestLimiter {
+  /** Null where no limit applies. */
+  check(
+    principal: TenantPrincipal,
+    routeClass: RouteClass,
+    clientAddress: string,
+  ): RequestVerdict | null | Promise<RequestVerdict | null>;
 }
 
 /** Remembers the answers to creating POSTs that carried `Idempotency-Key`, for 24 hours. Control/access implements it. */

@@ -3,6 +3,7 @@ import type { FastifyReply, FastifyRequest } from 'fastify';
 import { newRequestId, type Principal, toTypeId } from '#kernel';
 import type { HeldBody } from '../body.ts';
 import type { Forwarded, RequestContext } from '../types.ts';
+import type { ClientAddressOf } from './client-address.ts';
 
 declare module 'fastify' {
   interface FastifyRequest {
@@ -10,6 +11,7 @@ declare module 'fastify' {
   }
   interface FastifyContextConfig {
     endpointId?: string;
+    permission?: string;
   }
 }
 
@@ -28,7 +30,12 @@ export interface Incoming {
  * Gives the request its id and context, once. A request that the gateway forwarded keeps the id that it has there, and the
  * caller's own id and address are the ones that the gateway saw.
  */
-export function prepare(request: FastifyRequest, reply: FastifyReply, forwarded: Forwarded | null): void {
+export function prepare(
+  request: FastifyRequest,
+  reply: FastifyReply,
+  forwarded: Forwarded | null,
+  clientAddressOf: ClientAddressOf,
+): void {
   const requestId = forwarded?.requestId ?? newRequestId();
   const publicRequestId = toTypeId('req', requestId);
   const headers = request.raw.headers;
@@ -45,7 +52,8 @@ export function prepare(request: FastifyRequest, reply: FastifyReply, forwarded:
       publicRequestId,
       clientRequestId,
       traceparent: single(headers['traceparent']),
-      remoteAddress: forwarded?.remoteAddress ?? request.raw.socket.remoteAddress ?? '',
+      clientAddress: forwarded?.clientAddress ?? clientAddressOf(request.raw),
+      userAgent: single(headers['user-agent']),
       ifMatch: single(headers['if-match']),
       idempotencyKey: single(headers['idempotency-key']),
     },

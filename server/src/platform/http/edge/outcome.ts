@@ -14,8 +14,22 @@ export function finishWithError(
   if (!reply.sent) reply.hijack();
   request.stoa.body?.release();
   if (error.code === 'internal_error') logFault(deps, request, error);
+  noteDenied(deps, endpointId, request, error);
   sendErrorEarly(request.raw, reply.raw, error);
   observe(deps, endpointId, request, reply);
+}
+
+/** Tells of an answer `permission_denied` to somebody known. */
+export function noteDenied(
+  deps: HttpServerDeps,
+  endpointId: string,
+  request: FastifyRequest,
+  error: AppError,
+): void {
+  const { principal, context } = request.stoa;
+  if (error.code !== 'permission_denied' || principal === null) return;
+  const permission = request.routeOptions.config.permission ?? null;
+  deps.onDenied?.({ principal, endpointId, permission, context });
 }
 
 /** The cause of an answer `internal_error`, for us. */

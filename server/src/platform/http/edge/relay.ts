@@ -41,7 +41,7 @@ function enter(deps: HttpServerDeps, relay: RelayRoute, request: FastifyRequest,
   }
   let found: Principal | Promise<Principal>;
   try {
-    found = deps.authenticator.tenant(request.raw.headers.authorization);
+    found = deps.authenticator.tenant(request.raw.headers.authorization, request.stoa.context.clientAddress);
   } catch (error) {
     refuse(error);
     return;
