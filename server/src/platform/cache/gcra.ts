@@ -12,8 +12,15 @@ import type { LimitOutcome, LimitRule } from './types.ts';
  * answered are rounded up, and what remains is rounded down.
  *
  * Bounds: Lua and JavaScript count in the same doubles, which hold whole numbers to 2^53 and whose quotient, rounded down,
- * is exact while numerators stay below 2^52. The largest number here is burst x weight, so a rule that exceeds this is
- * refused. After reduction that is far away: 10^9 tokens a minute weigh 3, 100,000 a day 864,000.
+ * is exact while numerators stay below 2^52. The largest debt is twice burst x weight (after a correction), so a rule
+ * whose burst x weight exceeds 2^51 is refused. After reduction that is far away: 10^9 tokens a minute weigh 3, 100,000 a day 864,000.
+ *
+ * A call whose cost is known only afterwards takes an estimate and is corrected (`gcraCorrection`). What it used beyond the
+ * estimate is owed, up to the burst once more. What it did not use can't simply be given back: time has paid off the whole
+ * estimate meanwhile, and paid twice it would let more than the limit pass. Had the true cost been taken at once, the debt
+ * would now be smaller by what was not used, but at most by what of the estimate can't have been paid off since: all that
+ * came later stands on top of it. So no more than that is given back, and the debt is never smaller than that of the
+ * true costs: over any window, what was used is at most the burst and what the window pays off.
  *
  * A clock that goes back pays nothing off for that once, and time counts from there.
  *
@@ -43,7 +50,9 @@ export interface GcraStep {
   readonly state: GcraState | null;
 }
 
-const largest = 2 ** 52;
+const largest = 2 ** 51;
+/** How many bursts a correction may make a key owe. */
+const burstsOwedAtMost = 2;
 
 /** The rule in whole numbers; RangeError where they are none, are below 1, or get too large. */
 export function gcraScale({ limit, periodMs, burst }: LimitRule): GcraScale {
@@ -55,6 +64,17 @@ export function gcraScale({ limit, periodMs, burst }: LimitRule): GcraScale {
   if (periodUs > largest || drain > largest || burst > largest / weight)
     throw new RangeError('the numbers of this limit are too large together; choose rounder or smaller ones');
   return { weight, drain, burst };
+}
+
+/** What is wrong with a rule, for whoever set it; null where nothing is. */
+export function limitRuleFault(rule: LimitRule): string | null {
+  try {
+    gcraScale(rule);
+    return null;
+  } catch (error) {
+    if (error instanceof RangeError) return error.message;
+    throw error;
+  }
 }
 
 function isCount(value: number): boolean {
@@ -79,6 +99,30 @@ export function gcraStep(kept: GcraState | null, scale: GcraScale, cost: number,
   return { outcome: outcomeOf(scale, wanted, 0), state };
 }
 
+/**
+ * What is kept once a call that took `cost` at `takenAtUs` is known to have used `used`; null where that stays as it is.
+ * Costs about 0.1 us.
+ */
+export function gcraCorrection(
+  kept: GcraState | null,
+  scale: GcraScale,
+  { cost, used, takenAtUs }: { readonly cost: number; readonly used: number; readonly takenAtUs: number },
+  nowUs: number,
+): GcraState | null {
+  const { weight, drain, burst } = scale;
+  if (used === cost || (kept !== null && (kept.weight !== weight || kept.drain !== drain))) return null;
+  const debt = kept === null ? 0 : debtAt(kept, scale, nowUs);
+  if (used > cost) {
+    const owed = debt + Math.min(used - cost, burst) * weight;
+    return { debt: Math.min(owed, burstsOwedAtMost * burst * weight), atUs: nowUs, weight, drain };
+  }
+  const taken = Math.min(cost, burst) * weight;
+  const elapsedUs = Math.max(0, nowUs - takenAtUs);
+  const unpaid = elapsedUs >= Math.ceil(taken / drain) ? 0 : taken - elapsedUs * drain;
+  const back = Math.min((cost - used) * weight, unpaid, debt);
+  return back === 0 ? null : { debt: debt - back, atUs: nowUs, weight, drain };
+}
+
 /** Microseconds until nothing is left to pay off, from `atUs`; what is kept means nothing after that. */
 export function gcraLifeUs({ debt, drain }: GcraState): number {
   return Math.ceil(debt / drain);
@@ -88,7 +132,8 @@ function debtAt(kept: GcraState, { weight, drain, burst }: GcraScale, nowUs: num
   const elapsedUs = Math.max(0, nowUs - kept.atUs);
   // Compared as times, since the product could leave the bounds.
   const debt = elapsedUs >= gcraLifeUs(kept) ? 0 : kept.debt - elapsedUs * kept.drain;
-  if (kept.weight === weight && kept.drain === drain) return Math.min(debt, burst * weight);
+  if (kept.weight === weight && kept.drain === drain)
+    return Math.min(debt, burstsOwedAtMost * burst * weight);
   return Math.min(Math.ceil(debt / kept.weight), burst) * weight;
 }
 
@@ -99,7 +144,8 @@ function outcomeOf(
 ): LimitOutcome {
   return {
     isAllowed: retryAfterMs === 0,
-    remaining: Math.floor((burst * weight - debt) / weight),
+    // After a correction more than the burst may be owed.
+    remaining: Math.max(0, Math.floor((burst * weight - debt) / weight)),
     retryAfterMs,
     resetAfterMs: millisecondsFor(debt, drain),
   };

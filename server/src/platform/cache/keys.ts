@@ -16,6 +16,19 @@ export function ownedKey({ tenantId, key }: CacheKey): string {
   return `${checkedOwner(tenantId)}:${key}`;
 }
 
+const groupAtMost = 64;
+
+/** The texts of several limits that are taken together; RangeError where two are one, and for none or too many. */
+export function checkedGroup(requests: readonly CacheKey[]): readonly string[] {
+  if (requests.length < 1 || requests.length > groupAtMost)
+    throw new RangeError(`1 to ${groupAtMost} limits are taken together`);
+  const keys = requests.map(ownedKey);
+  for (const [index, key] of keys.entries())
+    if (keys.indexOf(key) !== index)
+      throw new RangeError('limits that are taken together have different keys');
+  return keys;
+}
+
 export function checkedOwner(tenantId: Owner): Owner {
   if (tenantId !== 'platform' && !isUuid(tenantId))
     throw new RangeError('an owner is the UUID of a tenant or `platform`');

@@ -5,7 +5,7 @@ import { randomInt, randomUUID } from 'node:crypto';
 import { after, before, describe, test } from 'node:test';
 import fc from 'fast-check';
 import { asTenantId } from '#kernel';
-import type { LimitOutcome, LimitRule, Limits } from './index.ts';
+import type { LimitOutcome, LimitRule, Limits, LimitsOutcome } from './index.ts';
 
 export interface LimitsSubject {
   readonly limits: Limits;
@@ -50,6 +50,14 @@ class Oracle {
       retryAfterMs: isPossible ? retryAfterMs : null,
       resetAfterMs: this.#milliseconds(ahead),
     };
+  }
+
+  /** What `take` would answer, nothing taken. */
+  ask(nowUs: number, cost: number): LimitOutcome {
+    const arrival = this.#arrival;
+    const outcome = this.take(nowUs, cost);
+    this.#arrival = arrival;
+    return outcome;
   }
 
   #milliseconds(time: bigint): number {
@@ -107,6 +115,160 @@ function describeAnswers(subject: () => LimitsSubject, cases: number): void {
       }
     });
     await fc.assert(property, { seed: contractSeed, numRuns: cases });
+  });
+}
+
+interface CallOfSome {
+  readonly waitUs: number;
+  readonly costs: readonly number[];
+}
+
+/** Some limits, and calls that take from all of them at once. */
+const someLimits: fc.Arbitrary<readonly [readonly LimitRule[], readonly CallOfSome[]]> = fc
+  .array(ruleArbitrary, { minLength: 1, maxLength: 4 })
+  .chain((rules) => {
+    const costs = fc.tuple(
+      ...rules.map(({ burst }) => fc.integer({ min: 0, max: Math.ceil(burst * 0.7) + 1 })),
+    );
+    const longest = Math.min(...rules.map(({ periodMs, limit }) => Math.ceil((periodMs * 4000) / limit) + 1));
+    const wait = fc.integer({ min: 0, max: longest });
+    const calls = fc.array(fc.record({ waitUs: wait, costs }), { minLength: 1, maxLength: 12 });
+    return fc.tuple(fc.constant(rules), calls);
+  });
+
+/** All or nothing, by the oracles of each. */
+function expectedOf(oracles: readonly Oracle[], nowUs: number, costs: readonly number[]): LimitsOutcome {
+  const asked = oracles.map((oracle, index) => oracle.ask(nowUs, costs[index] ?? 0));
+  const isAllowed = asked.every((outcome) => outcome.isAllowed);
+  const outcomes = oracles.map((oracle, index) => {
+    const alone = asked[index];
+    if (isAllowed) return oracle.take(nowUs, costs[index] ?? 0);
+    if (alone?.isAllowed === false) return alone;
+    return oracle.ask(nowUs, 0);
+  });
+  return { isAllowed, outcomes, takenAtUs: nowUs };
+}
+
+function describeTogether(subject: () => LimitsSubject, cases: number): void {
+  test(`several limits are taken together or not at all, as exact arithmetic says (seed ${contractSeed})`, async () => {
+    const property = fc.asyncProperty(someLimits, async ([rules, calls]) => {
+      const keys = rules.map(() => randomUUID());
+      const oracles = rules.map((rule) => new Oracle(rule));
+      let nowUs = startUs;
+      for (const { waitUs, costs } of calls) {
+        nowUs += waitUs;
+        subject().moveTo(nowUs);
+        const requests = rules.map((rule, index) => ({
+          tenantId,
+          key: keys[index] ?? '',
+          ...rule,
+          cost: costs[index] ?? 0,
+        }));
+        assert.deepEqual(await subject().limits.takeAll(requests), expectedOf(oracles, nowUs, costs));
+      }
+    });
+    await fc.assert(property, { seed: contractSeed, numRuns: cases });
+  });
+
+  test('one limit twice in a call, none and too many are refused', async () => {
+    const one = { tenantId, key: 'twice', limit: 1, periodMs: 1000, burst: 1, cost: 1 };
+    const many = Array.from({ length: 65 }, (_, index) => ({ ...one, key: `k${index}` }));
+    for (const wrong of [[one, one], [], many])
+      await assert.rejects(async () => subject().limits.takeAll(wrong), RangeError);
+  });
+}
+
+interface CorrectedCall {
+  readonly waitUs: number;
+  readonly cost: number;
+  /** Of a thousand parts of the cost. */
+  readonly used: number;
+  /** After how many later calls the use is known. */
+  readonly knownAfter: number;
+}
+
+const correctedCalls: fc.Arbitrary<readonly [LimitRule, readonly CorrectedCall[]]> = ruleArbitrary.chain(
+  (rule) => {
+    const intervalUs = Math.ceil((rule.periodMs * 1000) / rule.limit);
+    const call = fc.record({
+      waitUs: fc.integer({ min: 0, max: Math.min(intervalUs * rule.burst, 2 ** 45) }),
+      cost: fc.integer({ min: 1, max: rule.burst }),
+      used: fc.constantFrom(0, 1, 10, 500, 999, 1000),
+      knownAfter: fc.integer({ min: 0, max: 5 }),
+    });
+    return fc.tuple(fc.constant(rule), fc.array(call, { minLength: 1, maxLength: 25 }));
+  },
+);
+
+/** Exactly: over any window, what was used of the calls admitted in it is at most the burst and what the window pays off. */
+export function assertNoWindowExceeded(
+  rule: LimitRule,
+  admitted: readonly { atUs: number; used: number }[],
+): void {
+  const periodUs = BigInt(rule.periodMs) * 1000n;
+  for (const [first, { atUs: fromUs }] of admitted.entries()) {
+    let used = 0n;
+    for (const call of admitted.slice(first)) {
+      used += BigInt(call.used);
+      const most = BigInt(rule.burst) * periodUs + BigInt(rule.limit) * BigInt(call.atUs - fromUs);
+      assert.ok(used * periodUs <= most, `${used} from ${fromUs} to ${call.atUs}`);
+    }
+  }
+}
+
+function describeCorrections(subject: () => LimitsSubject, cases: number): void {
+  test(`over no window more than the limit is used, whenever estimates are corrected (seed ${contractSeed})`, async () => {
+    const property = fc.asyncProperty(correctedCalls, async ([rule, calls]) => {
+      const key = randomUUID();
+      const open: { due: number; cost: number; used: number; takenAtUs: number }[] = [];
+      const admitted: { atUs: number; used: number }[] = [];
+      let nowUs = startUs;
+      for (const [turn, { waitUs, cost, used, knownAfter }] of calls.entries()) {
+        nowUs += waitUs;
+        subject().moveTo(nowUs);
+        for (const done of open.filter(({ due }) => due === turn))
+          await subject().limits.correct({ tenantId, key, ...rule, ...done });
+        const { isAllowed, takenAtUs } = await subject().limits.takeAll([{ tenantId, key, ...rule, cost }]);
+        if (!isAllowed) continue;
+        const known = Math.floor((cost * used) / 1000);
+        admitted.push({ atUs: nowUs, used: known });
+        open.push({ due: turn + 1 + knownAfter, cost, used: known, takenAtUs });
+      }
+      assertNoWindowExceeded(rule, admitted);
+    });
+    await fc.assert(property, { seed: contractSeed, numRuns: cases });
+  });
+
+  test('what was not used is given back, as far as time has not paid it off', async () => {
+    const call = { tenantId, key: randomUUID(), limit: 60, periodMs: 60_000, burst: 100, cost: 100 };
+    subject().moveTo(startUs);
+    const { takenAtUs } = await subject().limits.takeAll([call]);
+    await subject().limits.correct({ ...call, used: 10, takenAtUs });
+    assert.equal((await subject().limits.take({ ...call, cost: 90 })).remaining, 0);
+    subject().moveTo(startUs + 30_000_000);
+    await subject().limits.correct({ ...call, cost: 90, used: 0, takenAtUs });
+    assert.equal((await subject().limits.take({ ...call, cost: 0 })).remaining, 90, '60 of 90, not all 90');
+  });
+
+  test('what was used beyond the estimate is owed, up to the burst once more', async () => {
+    const call = { tenantId, key: randomUUID(), limit: 1, periodMs: 1_000, burst: 10, cost: 10 };
+    subject().moveTo(startUs);
+    const { takenAtUs } = await subject().limits.takeAll([call]);
+    await subject().limits.correct({ ...call, used: 14, takenAtUs });
+    assert.equal((await subject().limits.take({ ...call, cost: 1 })).retryAfterMs, 5_000);
+    await subject().limits.correct({ ...call, used: 1_000_000_000, takenAtUs });
+    const blocked = await subject().limits.take({ ...call, cost: 1 });
+    assert.deepEqual(blocked, { isAllowed: false, remaining: 0, retryAfterMs: 11_000, resetAfterMs: 20_000 });
+  });
+
+  test('a correction under a rule that is another by now changes nothing', async () => {
+    const call = { tenantId, key: randomUUID(), limit: 1, periodMs: 3_600_000, burst: 10, cost: 4 };
+    subject().moveTo(startUs);
+    const { takenAtUs } = await subject().limits.takeAll([call]);
+    await subject().limits.take({ ...call, limit: 2, cost: 1 });
+    await subject().limits.correct({ ...call, used: 0, takenAtUs });
+    await subject().limits.correct({ ...call, used: 9, takenAtUs });
+    assert.equal((await subject().limits.take({ ...call, limit: 2, cost: 0 })).remaining, 5);
   });
 }
 
@@ -189,6 +351,8 @@ export function describeLimitsContract(
     });
     after(() => opened.close());
     describeAnswers(() => opened, options.cases);
+    describeTogether(() => opened, options.cases);
+    describeCorrections(() => opened, options.cases);
     describeWaits(() => opened);
     describeOddities(() => opened);
   });

@@ -5,7 +5,7 @@ import { createServer } from 'node:net';
 import { after, afterEach, before, beforeEach, describe, test } from 'node:test';
 import { setTimeout as pause } from 'node:timers/promises';
 import { AppError, asTenantId, type Logger, systemClock } from '#kernel';
-import { hasTestRedis, openTcpRelay, openTestRedis, type TcpRelay, type TestRedis } from '#testing';
+import { createFaultProxy, type FaultProxy, hasTestRedis, openTestRedis, type TestRedis } from '#testing';
 import { type CacheModule, createCache } from './index.ts';
 
 const tenantId = asTenantId(randomUUID());
@@ -79,7 +79,7 @@ function everyCall({ cache, limits, leases }: CacheModule): (() => unknown)[] {
 
 function describeOutages(): void {
   let redis: TestRedis;
-  let relay: TcpRelay;
+  let relay: FaultProxy;
   let module: CacheModule;
   let lines: string[];
   const rejections: unknown[] = [];
@@ -92,11 +92,11 @@ function describeOutages(): void {
     process.on('unhandledRejection', noteRejection);
   });
   beforeEach(async () => {
-    relay = await openTcpRelay(redis.url, 6379);
+    relay = await createFaultProxy(redis.url);
     const log = linesOf();
     ({ lines } = log);
     const deps = { clock: systemClock, logger: log.logger, metrics, random: Math.random };
-    module = createCache(deps, { redisUrl: relay.url, prefix: redis.prefix });
+    module = createCache(deps, { redisUrl: relay.urlOf(redis.url), prefix: redis.prefix });
   });
   afterEach(async () => {
     await module.lifecycle.stop();
@@ -111,7 +111,7 @@ function describeOutages(): void {
   const isHealthy = (): boolean => module.health?.isHealthy() === true;
 
   test('a server that is away at the start holds nothing up, and is found when it comes', async () => {
-    relay.set('refusing');
+    await relay.set({ isShut: true });
     const startMs = performance.now();
     await module.lifecycle.start();
     assert.ok(performance.now() - startMs < 1_000 + slackMs);
@@ -120,7 +120,7 @@ function describeOutages(): void {
     let missed = 0;
     module.broadcast.subscribe('t', { onMessage: () => undefined, onMissed: () => (missed += 1) });
     assert.equal(missed, 0);
-    relay.set('open');
+    await relay.set({});
     await until('it is up', isHealthy);
     assert.equal(missed, 1);
     assert.equal(await module.cache.set({ tenantId, key: 'k', value: 'v', ttlMs: 60_000 }), true);
@@ -151,14 +151,14 @@ function describeOutages(): void {
     await module.lifecycle.start();
     assert.equal(isHealthy(), true);
     const [reads, limit] = [module.cache.get({ tenantId, key: 'k' }), timed(() => module.limits.take(rule))];
-    relay.set('refusing');
+    await relay.set({ isShut: true });
     await reads;
     await limit;
     await until('it is noticed', () => !isHealthy());
     for (const call of everyCall(module)) assert.ok((await timed(call)).ms < slackMs);
     let missed = 0;
     module.broadcast.subscribe('t', { onMessage: () => undefined, onMissed: () => (missed += 1) });
-    relay.set('open');
+    await relay.set({});
     await until('it is up', isHealthy);
     await until('listeners know', () => missed === 1);
     assert.equal((await timed(() => module.limits.take(rule))).isRefused, false);
@@ -166,7 +166,7 @@ function describeOutages(): void {
 
   test('a server that stops answering costs the first calls their deadline and later ones nothing', async () => {
     await module.lifecycle.start();
-    relay.set('silent');
+    await relay.set({ isSilent: true });
     const first = await Promise.all(everyCall(module).map(timed));
     console.log(
       `silent server: first calls took up to ${Math.max(...first.map(({ ms }) => ms)).toFixed(0)} ms`,
@@ -179,15 +179,15 @@ function describeOutages(): void {
       assert.ok((await timed(() => module.limits.take(rule))).isRefused);
     console.log(`silent server: 1,000 later calls took ${(performance.now() - startMs).toFixed(0)} ms`);
     assert.ok(performance.now() - startMs < slackMs);
-    await until('the silent connection is given up', () => relay.connections > 1);
-    relay.set('refusing');
-    relay.set('open');
+    await until('the silent connection is given up', () => relay.taken > 1);
+    await relay.set({ isShut: true });
+    await relay.set({});
     await until('it is up', isHealthy);
   });
 
   test('a silent server is noticed while nobody calls', async () => {
     await module.lifecycle.start();
-    relay.set('silent');
+    await relay.set({ isSilent: true });
     await until('it is noticed', () => !isHealthy());
   });
 
@@ -198,7 +198,7 @@ function describeOutages(): void {
     assert.ok(isRefused && ms < 100 + slackMs);
     assert.equal(isHealthy(), false);
     await until('it is up', isHealthy);
-    assert.equal(relay.connections, 1);
+    assert.equal(relay.taken, 1);
     assert.equal((await timed(() => module.limits.take(rule))).isRefused, false);
   });
 
@@ -224,7 +224,7 @@ function describeOutages(): void {
   test('a password is in no line and no error, whatever goes wrong', async () => {
     const { lines: written, logger } = linesOf();
     const secret = 'hunter2-very-secret';
-    const target = new URL(relay.url);
+    const target = new URL(relay.urlOf(redis.url));
     target.username = 'somebody';
     target.password = secret;
     const refused = createCache(
@@ -250,7 +250,7 @@ function describeOutages(): void {
 
   test('a stop waits for no server', async () => {
     await module.lifecycle.start();
-    relay.set('silent');
+    await relay.set({ isSilent: true });
     const { ms } = await timed(() => module.lifecycle.stop());
     assert.ok(ms < 100 + slackMs);
   });

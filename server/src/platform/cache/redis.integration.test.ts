@@ -12,7 +12,9 @@ import { describeBroadcastContract } from './broadcast.contract.ts';
 import { describeCacheContract } from './cache.contract.ts';
 import { describeLeasesContract } from './leases.contract.ts';
 import { limitsProcessFile, limitsProcessReport } from './limits-process.testing.ts';
+import { windowsProcessFile, windowsProcessReport } from './limits-windows.testing.ts';
 import {
+  assertNoWindowExceeded,
   callsArbitrary,
   contractSeed,
   describeLimitsContract,
@@ -26,6 +28,7 @@ import { redisCache } from './redis/cache.ts';
 import { type RedisConnection, redisConnection } from './redis/connection.ts';
 import { redisLeases } from './redis/leases.ts';
 import { redisLimits } from './redis/limits.ts';
+import { redisRollCall } from './redis/roll-call.ts';
 
 const tenantId = asTenantId(randomUUID());
 
@@ -101,32 +104,48 @@ interface Call {
   readonly burst: number;
 }
 
-/** Lets so many processes take at once; what they were allowed in all, and how often they asked. */
-async function takeFromProcesses(redis: TestRedis, count: number, rule: Call, durationMs: number) {
-  const call = { tenantId, key: randomUUID(), ...rule, cost: 1 };
-  const args = [limitsProcessFile, redis.url, redis.prefix, JSON.stringify(call), String(durationMs)];
-  const children = Array.from({ length: count }, () => {
+/** Starts processes with these arguments, lets them go all at once, and gathers what they report. */
+async function reportsOf<Report>(
+  runs: readonly (readonly string[])[],
+  shape: { parse(value: unknown): Report },
+  onBegin: () => Promise<void> = async () => undefined,
+): Promise<readonly Report[]> {
+  const children = runs.map((args) => {
     const child = spawn(process.execPath, args, { stdio: ['pipe', 'pipe', 'inherit'] });
     return { child, lines: createInterface(child.stdout)[Symbol.asyncIterator]() };
   });
   try {
     for (const { lines } of children) assert.equal((await lines.next()).value, 'ready');
-    const before = await serverTimeUs(redis);
+    await onBegin();
     for (const { child } of children) child.stdin.write('\n');
-    const reports = await Promise.all(
+    return await Promise.all(
       children.map(async ({ child, lines }) => {
         const { value } = await lines.next();
         if (child.exitCode === null) await once(child, 'exit');
-        return limitsProcessReport.parse(JSON.parse(value ?? ''));
+        return shape.parse(JSON.parse(value ?? ''));
       }),
     );
-    const elapsedUs = (await serverTimeUs(redis)) - before;
-    const sum = (pick: (report: (typeof reports)[number]) => number): number =>
-      reports.reduce((total, report) => total + pick(report), 0);
-    return { allowed: sum((r) => r.allowed), asked: sum((r) => r.asked), elapsedUs };
   } finally {
     for (const { child } of children) child.kill('SIGKILL');
   }
+}
+
+/** Lets so many processes take at once; what they were allowed in all, and how often they asked. */
+async function takeFromProcesses(redis: TestRedis, count: number, rule: Call, durationMs: number) {
+  const call = { tenantId, key: randomUUID(), ...rule, cost: 1 };
+  const args = [limitsProcessFile, redis.url, redis.prefix, JSON.stringify(call), String(durationMs)];
+  let before = 0;
+  const reports = await reportsOf(
+    Array.from({ length: count }, () => args),
+    limitsProcessReport,
+    async () => {
+      before = await serverTimeUs(redis);
+    },
+  );
+  const elapsedUs = (await serverTimeUs(redis)) - before;
+  const sum = (pick: (report: (typeof reports)[number]) => number): number =>
+    reports.reduce((total, report) => total + pick(report), 0);
+  return { allowed: sum((r) => r.allowed), asked: sum((r) => r.asked), elapsedUs };
 }
 
 async function serverTimeUs(redis: TestRedis): Promise<number> {
@@ -161,7 +180,7 @@ function describeLimitsOnOneServer(): void {
         for (const { waitUs, cost } of calls) {
           us += waitUs;
           const call = { tenantId, key, ...rule, cost };
-          assert.deepEqual(await onServer.take(call), await inMemory.take(call));
+          assert.deepEqual(await onServer.take(call), inMemory.take(call));
         }
       }
     });
@@ -190,6 +209,35 @@ function describeLimitsOnOneServer(): void {
     });
   }
 
+  for (const count of [1, 4]) {
+    const name =
+      count === 1
+        ? 'one process uses over no window more than the limit, also while estimates are corrected'
+        : 'limits do not multiply by the number of processes';
+    test(`${name} (seed ${contractSeed})`, async () => {
+      const rules = fc.sample(
+        fc.record({
+          limit: fc.integer({ min: 1, max: 5_000 }),
+          periodMs: fc.constantFrom(7, 100, 1_000, 3_000),
+          burst: fc.integer({ min: 1, max: 2_000 }),
+        }),
+        { seed: contractSeed, numRuns: 4 },
+      );
+      for (const [turn, rule] of rules.entries()) {
+        const call = JSON.stringify({ tenantId, key: randomUUID(), ...rule });
+        const runs = Array.from({ length: count }, (_, index) => {
+          const seed = String(contractSeed + turn * 10 + index);
+          return [windowsProcessFile, redis.url, redis.prefix, call, seed, '700'];
+        });
+        const reports = await reportsOf(runs, windowsProcessReport);
+        const admitted = reports.flatMap((report) => report.admitted).toSorted((a, b) => a.atUs - b.atUs);
+        assert.ok(admitted.length > 0, JSON.stringify(rule));
+        // The window check is quadratic; so many, from the start, hold the burst and the time after it.
+        assertNoWindowExceeded(rule, admitted.slice(0, 3_000));
+      }
+    });
+  }
+
   test('the script is taught again after the server forgot it', async () => {
     const limits = redisLimits(connection, { prefix: redis.prefix });
     const call = { tenantId, key: 'script', limit: 1, periodMs: 3_600_000, burst: 3, cost: 1 };
@@ -205,6 +253,52 @@ function describeLimitsOnOneServer(): void {
     await redis.send('SET', `${redis.prefix}limit:${tenantId}:odd`, 'something else');
     const outcome = await limits.take({ tenantId, key: 'odd', limit: 1, periodMs: 1000, burst: 2, cost: 1 });
     assert.equal(outcome.remaining, 1);
+  });
+}
+
+function describeRollCall(): void {
+  let opened: Opened;
+  before(async () => {
+    opened = await open();
+    await opened.connection.start();
+  });
+  after(() => opened.close());
+
+  test('each process knows how many there are, also of those that left, and of none before the first answer', async () => {
+    const { connection, redis } = opened;
+    const settings = { prefix: redis.prefix, logger: silentLogger, everyMs: 10 };
+    const [a, b] = ['a', 'b'].map((id) => redisRollCall(connection, id, settings).join('limits'));
+    const other = redisRollCall(connection, 'c', settings).join('something-else');
+    assert.ok(a && b);
+    assert.equal(a.count, null);
+    await until(async () => a.count === 2 && b.count === 2);
+    await until(async () => other.count === 1);
+    await b.leave();
+    await until(async () => a.count === 1);
+    // A process that died without leaving.
+    await redis.send('ZADD', `${redis.prefix}roll:limits`, String(Date.now() - 9_000), 'dead');
+    await until(async () => a.count === 2);
+    await redis.send('ZADD', `${redis.prefix}roll:limits`, String(Date.now() - 11_000), 'dead');
+    await until(async () => a.count === 1);
+    await a.leave();
+    await other.leave();
+    assert.deepEqual(await redis.keys(), []);
+  });
+
+  test('the last count stays while the server is away', async () => {
+    const { redis } = opened;
+    const connection = connectionTo(redis.url);
+    await connection.start();
+    const settings = { prefix: redis.prefix, logger: silentLogger, everyMs: 10 };
+    const presences = ['x', 'y', 'z'].map((id) => redisRollCall(connection, id, settings).join('away'));
+    await until(async () => presences.every(({ count }) => count === 3));
+    await connection.stop();
+    await pause(50);
+    assert.deepEqual(
+      presences.map(({ count }) => count),
+      [3, 3, 3],
+    );
+    await Promise.all(presences.map((presence) => presence.leave()));
   });
 }
 
@@ -291,6 +385,7 @@ async function allKeys(redis: TestRedis): Promise<string[]> {
 if (hasTestRedis()) {
   describeContracts();
   describe('limits on one Redis', describeLimitsOnOneServer);
+  describe('the roll of processes on one Redis', describeRollCall);
   describe('what lies in Redis', describeKeysOnServer);
 } else {
   describe('cache, limits, leases and broadcast on Redis', {

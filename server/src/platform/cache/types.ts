@@ -58,6 +58,23 @@ export interface LimitOutcome {
   readonly resetAfterMs: number;
 }
 
+/** What came of several limits that one call meets together. */
+export interface LimitsOutcome {
+  /** Whether all of them let it pass. */
+  readonly isAllowed: boolean;
+  /** One each, in the order of the requests. Where one refuses, nothing was taken, and the others say how they stand. */
+  readonly outcomes: readonly LimitOutcome[];
+  /** Microseconds by the clock of these limits; a correction names it. */
+  readonly takenAtUs: number;
+}
+
+/** What a call turned out to cost, after `cost` of it was taken from a limit. */
+export interface LimitCorrection extends LimitRequest {
+  readonly used: number;
+  /** Of the outcome by which `cost` was taken. */
+  readonly takenAtUs: number;
+}
+
 /** Rate limits by GCRA, each call one atomic step. What is refused takes nothing. */
 export interface Limits {
   /**
@@ -66,6 +83,30 @@ export interface Limits {
    * (gcra.ts says which).
    */
   take(request: LimitRequest): LimitOutcome | Promise<LimitOutcome>;
+  /** Takes from all of them or from none, in one step and one round trip. 1 to 64 requests, their keys all different. Else like `take`. */
+  takeAll(requests: readonly LimitRequest[]): LimitsOutcome | Promise<LimitsOutcome>;
+  /**
+   * Once a call's real cost is known: more than was taken is owed (up to the burst once more, so that one call blocks a
+   * limit for a bounded time), less is given back as far as time has not paid it off (gcra.ts says why). Does nothing where
+   * the rule is another by now. Not idempotent: call it once. Rejects like `take`.
+   */
+  correct(correction: LimitCorrection): void | Promise<void>;
+}
+
+/** How many processes do the same thing, as far as this one knows. */
+export interface RollCall {
+  /**
+   * Announces this process under a name (lower-case letters and hyphens), until it leaves; a process that dies is counted
+   * for another ten seconds.
+   */
+  join(name: string): Presence;
+}
+
+export interface Presence {
+  /** Those last seen, this one among them: it stays as it was while the server is away. Null where none was ever seen. */
+  readonly count: number | null;
+  /** Resolves when it is no longer counted, or the server is away. Never rejects. */
+  leave(): Promise<void>;
 }
 
 /** One holding of a lease. Only the latest fence of a name is good; write it beside what the holder changes. */

@@ -127,8 +127,8 @@ class Forwarding implements OutboundListener {
     const headers = requestHeaders(request.rawHeaders);
     headers.push('x-request-id', context.publicRequestId);
     if (context.clientRequestId !== null) headers.push('x-client-request-id', context.clientRequestId);
-    const { requestId, remoteAddress } = context;
-    const claim = this.#deps.signer?.signForwarded({ method, path, requestId, remoteAddress });
+    const { requestId, clientAddress } = context;
+    const claim = this.#deps.signer?.signForwarded({ method, path, requestId, clientAddress });
     if (claim !== undefined) headers.push(forwardedHeader, claim);
     this.#exchange = this.#deps.outbound.dispatch(
       { method, origin: destination.origin, path, headers, body: this.#body, maxBodyBytes: 0 },

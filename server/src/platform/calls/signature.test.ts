@@ -142,7 +142,7 @@ test('a forwarded request keeps the id and address that the gateway signed, once
   const clock = manualClock();
   const secrets = { current: old, previous: null };
   const requestId = newRequestId();
-  const request = { method: 'GET', path: '/v1/fixture?a=1', requestId, remoteAddress: '2001:db8::1' };
+  const request = { method: 'GET', path: '/v1/fixture?a=1', requestId, clientAddress: '2001:db8::1' };
   const header = createClusterSigner(secrets, clock).signForwarded(request);
   const verifier = createClusterVerifier(secrets, clock);
   assert.equal(verifier.readForwarded('GET', '/v1/fixture?a=2', header), null);
@@ -150,7 +150,7 @@ test('a forwarded request keeps the id and address that the gateway signed, once
   assert.equal(verifier.readForwarded('GET', request.path, undefined), null);
   assert.deepEqual(verifier.readForwarded('GET', request.path, header), {
     requestId,
-    remoteAddress: '2001:db8::1',
+    clientAddress: '2001:db8::1',
   });
   assert.equal(verifier.readForwarded('GET', request.path, header), null, 'a replay was taken');
 });

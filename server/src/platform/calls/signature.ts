@@ -33,7 +33,7 @@ export interface ForwardedRequest {
   /** With its query. */
   readonly path: string;
   readonly requestId: RequestId;
-  readonly remoteAddress: string;
+  readonly clientAddress: string;
 }
 
 export interface ClusterSigner {
@@ -55,7 +55,7 @@ export interface ClusterVerifier {
     method: string,
     path: string,
     header: string | undefined,
-  ): { readonly requestId: RequestId; readonly remoteAddress: string } | null;
+  ): { readonly requestId: RequestId; readonly clientAddress: string } | null;
 }
 
 export function createClusterSigner(secrets: ClusterSecrets, clock: Clock): ClusterSigner {
@@ -67,9 +67,9 @@ export function createClusterSigner(secrets: ClusterSecrets, clock: Clock): Clus
       const mac = macOf(secrets.current, ['stoa-call-v1', method, path, `${time}`, nonce, digest]);
       return `Stoa-Cluster time=${time},nonce=${nonce},digest=${digest},mac=${mac.toString('base64url')}`;
     },
-    signForwarded({ method, path, requestId, remoteAddress }) {
+    signForwarded({ method, path, requestId, clientAddress }) {
       const time = clock.now();
-      const from = Buffer.from(remoteAddress).toString('base64url');
+      const from = Buffer.from(clientAddress).toString('base64url');
       const mac = macOf(secrets.current, ['stoa-forward-v1', method, path, `${time}`, requestId, from]);
       return `time=${time},id=${requestId},from=${from},mac=${mac.toString('base64url')}`;
     },
@@ -115,7 +115,7 @@ export function createClusterVerifier(
       } catch {
         return null;
       }
-      return { requestId: asRequestId(id), remoteAddress: Buffer.from(from, 'base64url').toString() };
+      return { requestId: asRequestId(id), clientAddress: Buffer.from(from, 'base64url').toString() };
     },
   };
 }

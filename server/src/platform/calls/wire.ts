@@ -129,7 +129,8 @@ function errorFromWire(error: WireError): AppError {
 
 function principalToWire(principal: CallPrincipal): WirePrincipal {
   if (principal.kind === 'system') return { kind: 'system', name: principal.name };
-  if (principal.kind === 'operator') return { kind: 'operator', key_id: principal.keyId };
+  if (principal.kind === 'operator')
+    return { kind: 'operator', key_id: principal.keyId, role: principal.role };
   return {
     kind: 'tenant',
     tenant_id: principal.tenantId,
@@ -138,12 +139,16 @@ function principalToWire(principal: CallPrincipal): WirePrincipal {
     scopes: principal.scopes === null ? null : [...principal.scopes],
     project_id: principal.projectId,
     tags: { ...principal.tags },
+    ...(principal.memberId === undefined ? {} : { member_id: principal.memberId }),
+    ...(principal.tokenId === undefined ? {} : { token_id: principal.tokenId }),
+    ...(principal.endUser === undefined ? {} : { end_user: principal.endUser }),
   };
 }
 
 function principalFromWire(principal: WirePrincipal): CallPrincipal {
   if (principal.kind === 'system') return { kind: 'system', name: principal.name };
-  if (principal.kind === 'operator') return { kind: 'operator', keyId: principal.key_id };
+  if (principal.kind === 'operator')
+    return { kind: 'operator', keyId: principal.key_id, role: principal.role };
   return {
     kind: 'tenant',
     tenantId: asTenantId(principal.tenant_id),
@@ -153,6 +158,9 @@ function principalFromWire(principal: WirePrincipal): CallPrincipal {
     projectId: principal.project_id,
     tags: principal.tags,
     standing: { refusal: null },
+    memberId: principal.member_id,
+    tokenId: principal.token_id,
+    endUser: principal.end_user,
   };
 }
 

@@ -70,6 +70,12 @@ interface ConsumerBasics {
    * counted by the event's id. Only such a consumer can be given a tenant's past once more. Default false.
    */
   readonly isReplayable?: boolean;
+  /**
+   * Asked first, of events that are told once for their key (`request.completed.v1`), of which there may be very many:
+   * what is not wanted is passed over before it is read or written down. From memory, at once, and never throwing; where
+   * it is not known, yes. Default: everything is wanted.
+   */
+  isWanted?(event: LoggedEvent): boolean;
 }
 
 /** One transaction of the event's tenant for each event. */
@@ -107,13 +113,17 @@ export interface CarrierSubscription {
    * consumer doesn't know belongs into the dead letters, not past it.
    */
   readonly types: readonly string[];
+  /** Partitions that are delivered at the same time; default what the carrier is set to, 8. */
+  readonly sideBySide?: number;
   /**
-   * Takes the next events of one partition. The place moves on when it resolves: then each event has had its effect or
-   * lies in the delivery store. Where it rejects (the database is away), the same events come again after a pause.
-   * @param mayHaveKilled true where a process that fed these events vanished without giving the partition back: one of
-   *   them may be what it died of, so each is noted before it is handled. Default false
+   * Takes the next events of one partition. Resolves with how many of them, from the first on, are dealt with: each has
+   * had its effect or lies in the delivery store, and the place moves on behind it. The others, where they would take too
+   * long for one delivery, come again at once, in the partition's next turn. Where it rejects (the database is away), the
+   * same events come again after a pause.
+   * @param mayHaveKilled true from the time on when a process that fed the partition has vanished without giving it back,
+   *   until a delivery has resolved: one of the events that come now may be what it died of. Default false
    */
-  deliver(partition: number, events: readonly LoggedEvent[], mayHaveKilled?: boolean): Promise<void>;
+  deliver(partition: number, events: readonly LoggedEvent[], mayHaveKilled?: boolean): Promise<number>;
 }
 
 export interface RunningSubscription {

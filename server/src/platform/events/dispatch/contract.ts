@@ -10,6 +10,10 @@ export interface CarrierUnderTest {
   newTenant(): Promise<string>;
   /** Writes events to the log, each in a transaction of its own, in this order. */
   tell(events: readonly EncodedEvent[]): Promise<void>;
+  /** Writes events of one tenant in one transaction. */
+  tellTogether(events: readonly EncodedEvent[]): Promise<void>;
+  /** Has all partitions of a consumer held by a process that has vanished, and whose lease ends soon. */
+  abandon(consumer: string): Promise<void>;
   /** A carrier as another process would have one. */
   newCarrier(): Promise<{ readonly carrier: EventCarrier; readonly close: () => Promise<void> }>;
 }
@@ -61,6 +65,7 @@ async function listen(
         heard.push([partition, event]);
         ids.add(event.eventId);
       }
+      return events.length;
     },
   });
   return { heard, running, has: (events) => events.every(({ eventId }) => ids.has(eventId)) };
@@ -72,6 +77,8 @@ export function carrierContract(under: CarrierUnderTest): void {
   goesOn(under);
   shares(under);
   stops(under);
+  goesAround(under);
+  suspects(under);
 }
 
 function bringsAll(under: CarrierUnderTest): void {
@@ -236,5 +243,118 @@ function stops(under: CarrierUnderTest): void {
     carrier.wake();
     await close();
     assert.equal(ear.heard.length, 1);
+  });
+}
+
+const laneSize = 8;
+
+function goesAround(under: CarrierUnderTest): void {
+  test('a partition whose delivery hangs holds no other back, however much comes for it', async () => {
+    const tenantId = await under.newTenant();
+    const type = 'contract.hanging.v1';
+    const stuck = partitionOf(tenantId, 'stuck');
+    const isNear = (partition: number): boolean =>
+      partition !== stuck && Math.floor(partition / laneSize) === Math.floor(stuck / laneSize);
+    const near = Array.from({ length: 1000 }, (_, index) => `near ${index}`)
+      .filter((key) => isNear(partitionOf(tenantId, key)))
+      .slice(0, 3);
+    const far = Array.from({ length: 5 }, (_, index) => `far ${index}`);
+    const others = [...near, ...far].filter((key) => partitionOf(tenantId, key) !== stuck);
+    const versions = new Map<string, bigint>();
+    const event = (key: string): EncodedEvent => {
+      const keyversion = (versions.get(key) ?? 0n) + 1n;
+      versions.set(key, keyversion);
+      return { tenantId, eventId: newUuid(), type, key, keyversion, occurredAt: new Date(), data: '{}' };
+    };
+    const release = Promise.withResolvers<void>();
+    const { carrier, close } = await under.newCarrier();
+    const ear = await listen(carrier, 'contract.hanging', 'contract.hanging', async (partition) => {
+      if (partition === stuck) await release.promise;
+    });
+    const told: EncodedEvent[] = [];
+    // More than any queue between the log and a partition holds.
+    for (let round = 0; round < 30; round++) {
+      const events = [...Array.from({ length: 100 }, () => event('stuck')), ...others.map(event)];
+      await under.tellTogether(events);
+      told.push(...events);
+      carrier.wake();
+    }
+    const flowing = told.filter(({ key }) => key !== 'stuck');
+    await until(() => ear.has(flowing), 'every event of another partition');
+    assert.equal(
+      ear.heard.some(([, { key }]) => key === 'stuck'),
+      false,
+    );
+    const later = others.map(event);
+    await under.tellTogether(later);
+    const toldAtMs = performance.now();
+    carrier.wake();
+    await until(() => ear.has(later), 'what was told later');
+    assert.ok(performance.now() - toldAtMs < 10_000, `${performance.now() - toldAtMs} ms`);
+    release.resolve();
+    await until(() => ear.has(told), 'the events that were stuck');
+    await ear.running.stop();
+    await close();
+    const stuckVersions = ear.heard.flatMap(([, { key, keyversion }]) =>
+      key === 'stuck' ? [keyversion] : [],
+    );
+    assert.deepEqual(
+      stuckVersions,
+      stuckVersions.toSorted((a, b) => Number(a - b)),
+    );
+  });
+}
+
+function suspects(under: CarrierUnderTest): void {
+  test('partitions of a process that vanished are taken over, and come marked as what it may have died of', async () => {
+    const tenantId = await under.newTenant();
+    const told = eventsOf(tenantId, 'contract.vanished.v1', 40);
+    await under.tell(told);
+    await under.abandon('contract.vanished');
+    const isSuspectAtFirst = new Map<number, boolean>();
+    const ids = new Set<string>();
+    const { carrier, close } = await under.newCarrier();
+    const running = await carrier.subscribe({
+      consumer: 'contract.vanished',
+      types: ['contract.vanished.v1'],
+      async deliver(partition, events, mayHaveKilled) {
+        if (!isSuspectAtFirst.has(partition)) isSuspectAtFirst.set(partition, mayHaveKilled === true);
+        for (const event of events) ids.add(event.eventId);
+        return events.length;
+      },
+    });
+    carrier.wake();
+    await until(() => told.every(({ eventId }) => ids.has(eventId)), 'every event');
+    await running.stop();
+    await close();
+    assert.ok(isSuspectAtFirst.size > 0);
+    assert.deepEqual(new Set(isSuspectAtFirst.values()), new Set([true]));
+  });
+
+  test('of a delivery that is dealt with in part, the rest comes again at once, in order', async () => {
+    const tenantId = await under.newTenant();
+    const told = Array.from({ length: 30 }, (_, index) => index + 1).flatMap((version) =>
+      eventsOf(tenantId, 'contract.partly.v1', 1).map((one) => ({ ...one, keyversion: BigInt(version) })),
+    );
+    const heard: bigint[] = [];
+    const { carrier, close } = await under.newCarrier();
+    await under.tell(told);
+    const running = await carrier.subscribe({
+      consumer: 'contract.partly',
+      types: ['contract.partly.v1'],
+      async deliver(_partition, events) {
+        const taken = events.slice(0, 2);
+        heard.push(...taken.map(({ keyversion }) => keyversion));
+        return taken.length;
+      },
+    });
+    carrier.wake();
+    await until(() => heard.length >= told.length, 'every event');
+    await running.stop();
+    await close();
+    assert.deepEqual(
+      heard,
+      told.map(({ keyversion }) => keyversion),
+    );
   });
 }

@@ -165,18 +165,18 @@ for (const adapter of testedAdapters()) {
       failing.delete('redriven');
       const done = redriveResult.parse(await post('redrive', { ids: [letter.id] }));
       assert.deepEqual([done.matched, done.redriven], [1, 1]);
-      await until(
-        () => effectsOf('redriven'),
-        (found) => found.length === 3,
-        'three effects',
-      );
-      assert.deepEqual(await effectsOf('redriven'), [1n, 2n, 3n]);
       const audited = await plane.admin('GET', '/control/v1/audit?limit=100');
       const reasons = listOf(auditEntry)
         .parse(audited.body)
         .data.map(({ reason }) => reason);
       assert.ok(reasons.includes(`dead-letters.redrive ids=${letter.id} at 50/s`), reasons.join('\n'));
       assert.ok(reasons.includes(`dead-letters.redrive (dry run) ids=${letter.id} at 50/s`));
+      await until(
+        () => effectsOf('redriven'),
+        (found) => found.length === 3,
+        'three effects',
+      );
+      assert.deepEqual(await effectsOf('redriven'), [1n, 2n, 3n]);
     });
 
     test('a redrive keeps to its rate', async () => {
@@ -232,6 +232,17 @@ for (const adapter of testedAdapters()) {
       assert.deepEqual([dry.matched, dry.discarded], [1, 0]);
       const done = discardResult.parse(await post('discard', choice));
       assert.equal(done.discarded, 1);
+      const audited = await plane.admin('GET', '/control/v1/audit?limit=100');
+      const reasons = listOf(auditEntry)
+        .parse(audited.body)
+        .data.map(({ reason }) => reason);
+      assert.ok(reasons.includes(`dead-letters.discard ids=${letter.id}: withdrawn`));
+      const path = `/control/v1/audit?action=dead-letters.discard&tenant_id=${tenant(0).shown}`;
+      const ofTenant = listOf(auditEntry).parse((await plane.admin('GET', path)).body).data;
+      assert.deepEqual(
+        ofTenant.map(({ resource, before, after }) => [resource?.id, before, after]),
+        [[letter.id, null, { moved: 1 }]],
+      );
       await until(
         () => effectsOf('discarded'),
         (found) => found.length === 1,
@@ -239,11 +250,6 @@ for (const adapter of testedAdapters()) {
       );
       assert.deepEqual(await effectsOf('discarded'), [2n]);
       assert.equal((await plane.admin('GET', `/control/v1/dead-letters/${letter.id}`)).status, 404);
-      const audited = await plane.admin('GET', '/control/v1/audit?limit=100');
-      const reasons = listOf(auditEntry)
-        .parse(audited.body)
-        .data.map(({ reason }) => reason);
-      assert.ok(reasons.includes(`dead-letters.discard ids=${letter.id}: withdrawn`));
     });
 
     test('a tenant sees its own dead letters without what is ours, and never those of another', async () => {
@@ -316,6 +322,16 @@ for (const adapter of testedAdapters()) {
       assert.equal(asked.status, 202, asked.text);
       const { location } = asked.headers;
       assert.ok(typeof location === 'string');
+      const entries = await plane.admin(
+        'GET',
+        `/control/v1/audit?action=event-replays.create&tenant_id=${tenant(0).shown}`,
+      );
+      assert.deepEqual(
+        listOf(auditEntry)
+          .parse(entries.body)
+          .data.map(({ resource }) => resource?.id),
+        [location.split('/').at(-1)],
+      );
       running.wake();
       const done = await until(
         async () => eventReplay.strict().parse((await plane.admin('GET', location)).body),

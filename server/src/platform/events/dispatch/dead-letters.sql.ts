@@ -108,13 +108,13 @@ export async function countLetters(tx: OperatorHandle, filter: LetterFilter): Pr
 /** How many letters one call moves. */
 export const letterLimit = 10_000;
 
-/** Makes letters due one after the other, `ratePerSecond` of them a second; answers how many. */
+/** Makes letters due one after the other, `ratePerSecond` of them a second; answers the tenant of each. */
 export async function redriveLetters(
   tx: OperatorHandle,
   filter: LetterFilter,
   ratePerSecond: number,
-): Promise<number> {
-  const { rows } = await sql`
+): Promise<readonly string[]> {
+  const { rows } = await sql<{ tenant_id: string }>`
     with chosen as materialized (
       select tenant_id, consumer, event_id, delivery_id from tenant.event_deliveries
       where ${matches(filter)} order by delivery_id limit ${letterLimit} for update
@@ -126,9 +126,9 @@ export async function redriveLetters(
       next_attempt_at = clock_timestamp() + timed.turn::double precision / ${ratePerSecond} * interval '1 second'
     from timed
     where d.tenant_id = timed.tenant_id and d.consumer = timed.consumer and d.event_id = timed.event_id
-    returning d.event_id
+    returning d.tenant_id
   `.execute(tx);
-  return rows.length;
+  return rows.map((row) => row.tenant_id);
 }
 
 /** Lets the matching letters whose earlier version is missing begin where they are. */
@@ -154,9 +154,9 @@ interface DiscardedRow {
 
 /**
  * Takes letters out of the store as if they had been handled: the inbox knows them, their keys have moved past them, and
- * what waited for them is looked at again. Answers how many.
+ * what waited for them is looked at again. Answers the tenant of each.
  */
-export async function discardLetters(tx: OperatorHandle, filter: LetterFilter): Promise<number> {
+export async function discardLetters(tx: OperatorHandle, filter: LetterFilter): Promise<readonly string[]> {
   const { rows } = await sql<DiscardedRow>`
     with chosen as materialized (
       select tenant_id, consumer, event_id from tenant.event_deliveries
@@ -166,7 +166,7 @@ export async function discardLetters(tx: OperatorHandle, filter: LetterFilter): 
     where d.tenant_id = chosen.tenant_id and d.consumer = chosen.consumer and d.event_id = chosen.event_id
     returning d.tenant_id, d.consumer, d.event_id, d.type, d.key, d.keyversion
   `.execute(tx);
-  if (rows.length === 0) return 0;
+  if (rows.length === 0) return [];
   const tenants = rows.map((row) => row.tenant_id);
   const consumers = rows.map((row) => row.consumer);
   await sql`
@@ -188,7 +188,7 @@ export async function discardLetters(tx: OperatorHandle, filter: LetterFilter): 
     where d.tenant_id = first.tenant_id and d.consumer = first.consumer and d.event_id = first.event_id
       and d.state = 'held'
   `.execute(tx);
-  return rows.length;
+  return tenants;
 }
 
 async function movePast(tx: OperatorHandle, rows: readonly DiscardedRow[]): Promise<void> {

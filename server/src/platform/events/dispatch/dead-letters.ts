@@ -10,9 +10,10 @@ import {
   redriveDeadLetters,
 } from '@stoa/contracts';
 import type { z } from 'zod';
-import type { Database, OperatorContext } from '#db';
+import type { Database, OperatorContext, OperatorHandle } from '#db';
 import type { JsonRoute, RequestContext } from '#http';
 import {
+  actingOperator,
   AppError,
   fromTypeId,
   type OperatorPrincipal,
@@ -32,6 +33,7 @@ import {
   selectLetter,
   selectLetters,
 } from './dead-letters.sql.ts';
+import { shownData } from '../shown-data.ts';
 import type { DeliveryState } from './deliveries.sql.ts';
 import type { RouteMakers } from './route-makers.ts';
 
@@ -49,7 +51,7 @@ type Choice = Omit<z.output<NonNullable<typeof listDeadLetters.query>>, 'after' 
 const gone: readonly DeliveryState[] = ['dead', 'parked'];
 
 export function deadLetterRoutes(deps: DeadLetterDeps): JsonRoute[] {
-  return [...operatorRoutes(deps), ...changingRoutes(deps), ...ownRoutes(deps)];
+  return [...operatorRoutes(deps), redriveRoute(deps), discardRoute(deps), ...ownRoutes(deps)];
 }
 
 function operatorRoutes({ db, http }: DeadLetterDeps): JsonRoute[] {
@@ -81,65 +83,71 @@ function operatorRoutes({ db, http }: DeadLetterDeps): JsonRoute[] {
   ];
 }
 
-function changingRoutes({ db, http, onChanged }: DeadLetterDeps): JsonRoute[] {
-  return [
-    http.operatorRoute(redriveDeadLetters, async ({ body }, principal, context) => {
-      const movable: LetterFilter = filterOf(body, body.force ? gone : ['dead']);
-      const verb = body.dry_run ? 'dead-letters.redrive (dry run)' : 'dead-letters.redrive';
-      const reason = `${verb} ${choiceText(body)} at ${body.rate_per_second}/s${body.force ? ', forced' : ''}`;
-      const done = await db.withOperator(
-        tenantOf(by(principal, context), movable),
-        reason,
-        async (tx) => {
-          const found = await countLetters(tx, filterOf(body, gone));
-          if (body.dry_run) return { found, redriven: 0 };
-          if (body.force) await jumpGaps(tx, movable);
-          return { found, redriven: await redriveLetters(tx, movable, body.rate_per_second) };
-        },
-        { deadlineMs: changeDeadlineMs },
-      );
-      onChanged();
-      const { matched, parked, firstIds } = done.found;
-      const left = body.force ? 0 : parked;
-      const count = body.dry_run ? Math.min(matched - left, letterLimit) : done.redriven;
-      return {
-        status: 200,
-        body: {
-          object: 'redrive',
-          dry_run: body.dry_run,
-          matched,
-          first_ids: firstIds.map((id) => toTypeId('dlt', id)),
-          redriven: done.redriven,
-          parked: left,
-          takes_seconds: Math.max(0, count - 1) / body.rate_per_second,
-        },
-      };
-    }),
-    http.operatorRoute(discardDeadLetters, async ({ body }, principal, context) => {
-      const filter = filterOf(body, gone);
-      const verb = body.dry_run ? 'dead-letters.discard (dry run)' : 'dead-letters.discard';
-      const done = await db.withOperator(
-        tenantOf(by(principal, context), filter),
-        `${verb} ${choiceText(body)}: ${body.reason}`,
-        async (tx) => ({
-          found: await countLetters(tx, filter),
-          discarded: body.dry_run ? 0 : await discardLetters(tx, filter),
-        }),
-        { deadlineMs: changeDeadlineMs },
-      );
-      onChanged();
-      return {
-        status: 200,
-        body: {
-          object: 'discard',
-          dry_run: body.dry_run,
-          matched: done.found.matched,
-          first_ids: done.found.firstIds.map((id) => toTypeId('dlt', id)),
-          discarded: done.discarded,
-        },
-      };
-    }),
-  ];
+function redriveRoute({ db, http, onChanged }: DeadLetterDeps): JsonRoute {
+  return http.operatorRoute(redriveDeadLetters, async ({ body }, principal, context) => {
+    const movable: LetterFilter = filterOf(body, body.force ? gone : ['dead']);
+    const verb = body.dry_run ? 'dead-letters.redrive (dry run)' : 'dead-letters.redrive';
+    const reason = `${verb} ${choiceText(body)} at ${body.rate_per_second}/s${body.force ? ', forced' : ''}`;
+    const done = await db.withOperator(
+      tenantOf(by(principal, context), movable),
+      reason,
+      async (tx) => {
+        const found = await countLetters(tx, filterOf(body, gone));
+        if (body.dry_run) return { found, redriven: 0 };
+        if (body.force) await jumpGaps(tx, movable);
+        const tenantIds = await redriveLetters(tx, movable, body.rate_per_second);
+        await auditMoved(tx, redriveDeadLetters.id, body, tenantIds);
+        return { found, redriven: tenantIds.length };
+      },
+      { deadlineMs: changeDeadlineMs },
+    );
+    onChanged();
+    const { matched, parked, firstIds } = done.found;
+    const left = body.force ? 0 : parked;
+    const count = body.dry_run ? Math.min(matched - left, letterLimit) : done.redriven;
+    return {
+      status: 200,
+      body: {
+        object: 'redrive',
+        dry_run: body.dry_run,
+        matched,
+        first_ids: firstIds.map((id) => toTypeId('dlt', id)),
+        redriven: done.redriven,
+        parked: left,
+        takes_seconds: Math.max(0, count - 1) / body.rate_per_second,
+      },
+    };
+  });
+}
+
+function discardRoute({ db, http, onChanged }: DeadLetterDeps): JsonRoute {
+  return http.operatorRoute(discardDeadLetters, async ({ body }, principal, context) => {
+    const filter = filterOf(body, gone);
+    const verb = body.dry_run ? 'dead-letters.discard (dry run)' : 'dead-letters.discard';
+    const done = await db.withOperator(
+      tenantOf(by(principal, context), filter),
+      `${verb} ${choiceText(body)}: ${body.reason}`,
+      async (tx) => {
+        const found = await countLetters(tx, filter);
+        if (body.dry_run) return { found, discarded: 0 };
+        const tenantIds = await discardLetters(tx, filter);
+        await auditMoved(tx, discardDeadLetters.id, body, tenantIds);
+        return { found, discarded: tenantIds.length };
+      },
+      { deadlineMs: changeDeadlineMs },
+    );
+    onChanged();
+    return {
+      status: 200,
+      body: {
+        object: 'discard',
+        dry_run: body.dry_run,
+        matched: done.found.matched,
+        first_ids: done.found.firstIds.map((id) => toTypeId('dlt', id)),
+        discarded: done.discarded,
+      },
+    };
+  });
 }
 
 function ownRoutes({ db, http }: DeadLetterDeps): JsonRoute[] {
@@ -176,7 +184,7 @@ function requireWholeTenant(principal: TenantPrincipal): void {
 }
 
 function by(principal: OperatorPrincipal, context: RequestContext): OperatorContext {
-  return { operator: principal.keyId, requestId: context.publicRequestId };
+  return actingOperator(principal, context);
 }
 
 function tenantOf(context: OperatorContext, { tenantId }: LetterFilter): OperatorContext {
@@ -204,6 +212,31 @@ function filterOf(choice: Partial<Choice>, states: readonly DeliveryState[]): Le
     from: choice.from === undefined ? null : new Date(choice.from),
     to: choice.to === undefined ? null : new Date(choice.to),
   };
+}
+
+/** Tenants of one call that are told each by an entry of their own; an entry costs a statement. */
+const tenantsTold = 200;
+
+/**
+ * The entries of a redrive or discard: one for each tenant whose letters were moved, which it sees, without the filter, which
+ * may name others. Of more tenants than `tenantsTold`, or of none, one entry for the operator alone, whose reason holds all.
+ */
+async function auditMoved(
+  tx: OperatorHandle,
+  action: string,
+  { ids }: { readonly ids?: readonly string[] | undefined },
+  tenantIds: readonly string[],
+): Promise<void> {
+  const [only, ...others] = ids ?? [];
+  const id = only !== undefined && others.length === 0 ? only : '*';
+  const resource = { type: 'dead_letter', id };
+  const counts = new Map<string, number>();
+  for (const tenantId of tenantIds) counts.set(tenantId, (counts.get(tenantId) ?? 0) + 1);
+  if (counts.size === 0 || counts.size > tenantsTold) {
+    await tx.audit({ action, resource, after: { moved: tenantIds.length, tenants: counts.size } });
+    return;
+  }
+  for (const [tenantId, moved] of counts) await tx.audit({ action, resource, after: { moved }, tenantId });
 }
 
 /** The filter in words, for the audit. */
@@ -242,16 +275,6 @@ function eventFactsOf(row: DeadLetterRow) {
   };
 }
 
-/** The data as JSON, or as text where it is none. */
-export function shownData(data: string): unknown {
-  try {
-    const value: unknown = JSON.parse(data);
-    return value;
-  } catch {
-    return data;
-  }
-}
-
 function summaryOf(row: DeadLetterRow): DeadLetterSummary {
   return {
     ...factsOf(row),
@@ -266,7 +289,7 @@ function letterOf(row: DeadLetterRow, followers: number): DeadLetter {
   return {
     ...factsOf(row),
     tenant_id: toTypeId('ten', row.tenant_id),
-    event: { ...eventFactsOf(row), data: shownData(row.data) },
+    event: { ...eventFactsOf(row), data: shownData(row.type, row.data) },
     error: row.error_code === null ? null : error,
     followers,
   };
@@ -282,5 +305,5 @@ function ownSummaryOf(row: DeadLetterRow) {
 
 function ownOf(row: DeadLetterRow): OwnDeadLetter {
   const summary = ownSummaryOf(row);
-  return { ...summary, event: { ...summary.event, data: shownData(row.data) } };
+  return { ...summary, event: { ...summary.event, data: shownData(row.type, row.data) } };
 }

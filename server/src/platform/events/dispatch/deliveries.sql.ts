@@ -2,7 +2,7 @@ import { sql } from 'kysely';
 import type { SystemHandle } from '#db';
 import { newUuid } from '#kernel';
 import type { LoggedEvent } from '../types.ts';
-import type { Failure } from './failure.ts';
+import { diedFailure, type Failure } from './failure.ts';
 
 export type DeliveryState = 'held' | 'retrying' | 'dead' | 'parked';
 
@@ -12,6 +12,11 @@ export interface StoredDelivery {
   readonly event: LoggedEvent;
   readonly state: DeliveryState;
   readonly isReplay: boolean;
+  /**
+   * The process may die of it, so it is tried alone, and its attempt was counted with the lease. Else it is counted when
+   * it has failed: a process that dies meanwhile may have died of another.
+   */
+  readonly isAlone: boolean;
   /** With the one that the lease is for, where the event is `retrying`. */
   readonly attempts: number;
   readonly redrives: number;
@@ -113,25 +118,52 @@ export async function storeFailed(
 }
 
 /**
- * Stores an event before it is handled, leased to this process: should the process die of it, that counts as an attempt.
- * False where it is stored already.
+ * Stores events before they are handled, leased to this process: should the process die, it may be of one of them.
+ * Answers the ids of those that were not stored already.
  */
 export async function storeBeforehand(
   tx: SystemHandle,
   consumer: string,
-  event: LoggedEvent,
-  lease: { readonly token: string; readonly ms: number; readonly failure: Failure },
-): Promise<boolean> {
-  const { rows } = await sql`
-    insert into tenant.event_deliveries (${eventColumns}, state, attempts, total_attempts, next_attempt_at, lease_token,
-      leased_until, error_code, error_message, public_message)
-    values (${eventValues(consumer, event)}, 'retrying', 1, 1, clock_timestamp(), ${lease.token}::uuid,
-      clock_timestamp() + ${lease.ms} * interval '1 millisecond', ${lease.failure.code}, ${lease.failure.message},
-      ${lease.failure.publicMessage})
+  events: readonly LoggedEvent[],
+  note: {
+    readonly token: string;
+    readonly ms: number;
+    readonly failure: Failure;
+    /** 1 counts the attempt that follows; 0 leaves it uncounted, where it is made for several at once. */
+    readonly attempts: 0 | 1;
+    readonly isReplay?: boolean;
+  },
+): Promise<ReadonlySet<string>> {
+  const column = <T>(read: (event: LoggedEvent) => T): T[] => events.map(read);
+  const { rows } = await sql<{ event_id: string }>`
+    insert into tenant.event_deliveries (${eventColumns}, state, is_replay, attempts, total_attempts, next_attempt_at,
+      lease_token, leased_until, error_code, error_message, public_message)
+    select e.tenant_id, ${consumer}, e.event_id, e.delivery_id, e.type, e.key, e.keyversion, e.occurred_at, e.causation,
+      e.traceparent, e.data, e.xid::xid8, e.seq, 'retrying', ${note.isReplay ?? false}::boolean, ${note.attempts}::integer,
+      ${note.attempts}::integer, clock_timestamp(), ${note.token}::uuid,
+      clock_timestamp() + ${note.ms} * interval '1 millisecond', ${note.failure.code}, ${note.failure.message},
+      ${note.failure.publicMessage}
+    from unnest(${column((event) => event.tenantId)}::uuid[], ${column((event) => event.eventId)}::uuid[],
+      ${column(() => newUuid())}::uuid[], ${column((event) => event.type)}::text[],
+      ${column((event) => event.key)}::text[], ${column((event) => event.keyversion)}::bigint[],
+      ${column((event) => event.occurredAt)}::timestamptz[], ${column((event) => event.causation)}::uuid[],
+      ${column((event) => event.traceparent)}::text[], ${column((event) => event.data)}::text[],
+      ${column((event) => event.cursor.xid)}::text[], ${column((event) => event.cursor.seq)}::bigint[])
+      as e(tenant_id, event_id, delivery_id, type, key, keyversion, occurred_at, causation, traceparent, data, xid, seq)
     on conflict do nothing
     returning event_id
   `.execute(tx);
-  return rows.length === 1;
+  return new Set(rows.map((row) => row.event_id));
+}
+
+/** Lets go of what was stored beforehand under this lease: each is due at once, as if it had not been tried. */
+export async function releaseStored(tx: SystemHandle, consumer: string, leaseToken: string): Promise<void> {
+  await sql`
+    update tenant.event_deliveries
+    set lease_token = null, leased_until = null, next_attempt_at = clock_timestamp(), error_code = null,
+      error_message = null, public_message = null
+    where consumer = ${consumer} and state = 'retrying' and lease_token = ${leaseToken}
+  `.execute(tx);
 }
 
 interface LeasedRow extends EventColumns {
@@ -143,9 +175,24 @@ interface LeasedRow extends EventColumns {
   readonly first_seen_at: Date;
 }
 
+/** A process may have died of it: its lease ran out, or it was found to kill. */
+const isSuspect = sql`(leased_until is not null
+  or (state = 'retrying' and error_code is not distinct from ${diedFailure.code}))`;
+
+/** Whether there is one to be tried alone. By event_deliveries_due. */
+export async function hasSuspects(tx: SystemHandle, consumers: readonly string[]): Promise<boolean> {
+  const { rows } = await sql`
+    select from tenant.event_deliveries
+    where consumer = any(${consumers}::text[]) and next_attempt_at <= clock_timestamp()
+      and ${isSuspect} and (leased_until is null or leased_until <= clock_timestamp())
+    limit 1
+  `.execute(tx);
+  return rows.length > 0;
+}
+
 /**
- * Takes up to `limit` events that are due, for `leaseMs`; what others have taken is passed over. A `retrying` event's
- * attempt is counted here, before it is made. By event_deliveries_due.
+ * Takes up to `limit` events that are due, for `leaseMs`; what others have taken is passed over. By event_deliveries_due.
+ * Where they are to be tried alone, the attempt of a `retrying` one is counted here, before it is made.
  */
 export async function leaseDue(
   tx: SystemHandle,
@@ -154,22 +201,23 @@ export async function leaseDue(
     readonly token: string;
     readonly ms: number;
     readonly limit: number;
-    /** Those whose lease ran out, and only those: a process may have died of one of them. */
-    readonly isAbandoned: boolean;
+    /** Those that a process may have died of, and only those; else none of them. */
+    readonly isAlone: boolean;
   },
 ): Promise<readonly StoredDelivery[]> {
+  const counted = lease.isAlone ? 1 : 0;
   const { rows } = await sql<LeasedRow>`
     with due as materialized (
       select tenant_id, consumer, event_id from tenant.event_deliveries
       where consumer = any(${consumers}::text[]) and next_attempt_at <= clock_timestamp()
-        and case when ${lease.isAbandoned}::boolean then leased_until <= clock_timestamp() else leased_until is null end
+        and ${isSuspect} = ${lease.isAlone}::boolean and (leased_until is null or leased_until <= clock_timestamp())
       order by next_attempt_at
       limit ${lease.limit} for update skip locked
     )
     update tenant.event_deliveries d
     set lease_token = ${lease.token}, leased_until = clock_timestamp() + ${lease.ms} * interval '1 millisecond',
-      attempts = d.attempts + case when d.state = 'retrying' then 1 else 0 end,
-      total_attempts = d.total_attempts + case when d.state = 'retrying' then 1 else 0 end
+      attempts = d.attempts + case when d.state = 'retrying' then ${counted}::integer else 0 end,
+      total_attempts = d.total_attempts + case when d.state = 'retrying' then ${counted}::integer else 0 end
     from due
     where d.tenant_id = due.tenant_id and d.consumer = due.consumer and d.event_id = due.event_id
     returning d.tenant_id, d.consumer, d.event_id, d.type, d.key, d.keyversion, d.occurred_at, d.causation,
@@ -180,29 +228,33 @@ export async function leaseDue(
     event: eventOf(row),
     state: row.state,
     isReplay: row.is_replay,
-    attempts: row.attempts,
+    isAlone: lease.isAlone,
+    attempts: row.attempts + (row.state === 'retrying' && !lease.isAlone ? 1 : 0),
     redrives: row.redrives,
     firstSeenAt: row.first_seen_at,
     leaseToken: lease.token,
   }));
 }
 
-const isLeased = ({ consumer, event, leaseToken }: StoredDelivery) =>
+const isLeased = ({ consumer, event, leaseToken }: Leased) =>
   sql`tenant_id = ${event.tenantId} and consumer = ${consumer} and event_id = ${event.eventId}
     and lease_token = ${leaseToken}`;
 
+type Leased = Pick<StoredDelivery, 'consumer' | 'event' | 'leaseToken'>;
+
 /** Begins the first attempt of an event that was held; false where the lease has gone. */
 export async function beginHeld(tx: SystemHandle, delivery: StoredDelivery): Promise<boolean> {
+  const counted = delivery.isAlone ? 1 : 0;
   const { rows } = await sql`
     update tenant.event_deliveries
-    set state = 'retrying', attempts = attempts + 1, total_attempts = total_attempts + 1
+    set state = 'retrying', attempts = ${counted}::integer, total_attempts = total_attempts + ${counted}::integer
     where ${isLeased(delivery)} returning event_id
   `.execute(tx);
   return rows.length === 1;
 }
 
 /** Puts an event back among those that wait; the longer it has waited, the later it is looked at again (1 h at most). */
-export async function holdAgain(tx: SystemHandle, delivery: StoredDelivery): Promise<void> {
+export async function holdAgain(tx: SystemHandle, delivery: Leased): Promise<void> {
   await sql`
     update tenant.event_deliveries
     set state = 'held', lease_token = null, leased_until = null, next_attempt_at = clock_timestamp()
@@ -221,8 +273,27 @@ export async function failStored(
   await sql`
     update tenant.event_deliveries
     set state = ${delayMs === null ? endState : 'retrying'}, lease_token = null, leased_until = null,
+      attempts = ${delivery.attempts}::integer, total_attempts = total_attempts + ${delivery.isAlone ? 0 : 1}::integer,
       next_attempt_at = ${nextAttemptIn(delayMs)}, last_seen_at = clock_timestamp(), error_code = ${failure.code},
       error_message = ${failure.message}, error_stack = ${failure.stack}, public_message = ${failure.publicMessage}
+    where ${isLeased(delivery)}
+  `.execute(tx);
+}
+
+/** Ends a stored event without another attempt, unless its lease has gone; one that was counted with the lease was not made. */
+export async function giveUpStored(
+  tx: SystemHandle,
+  delivery: StoredDelivery,
+  failure: Failure,
+  endState: 'dead' | 'parked',
+): Promise<void> {
+  const counted = delivery.isAlone && delivery.state === 'retrying' ? 1 : 0;
+  await sql`
+    update tenant.event_deliveries
+    set state = ${endState}, lease_token = null, leased_until = null, next_attempt_at = null,
+      attempts = attempts - ${counted}::integer, total_attempts = total_attempts - ${counted}::integer,
+      last_seen_at = clock_timestamp(), error_code = ${failure.code}, error_message = ${failure.message},
+      error_stack = ${failure.stack}, public_message = ${failure.publicMessage}
     where ${isLeased(delivery)}
   `.execute(tx);
 }

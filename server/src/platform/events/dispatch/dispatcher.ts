@@ -13,13 +13,15 @@
 import type { Database } from '#db';
 import type { Clock, Lifecycle, Logger } from '#kernel';
 import type { MetricRegistry, Tracer } from '#telemetry';
+import { partitionCount } from '../partition.ts';
 import type { EventCarrier, EventConsumer, RunningSubscription } from '../types.ts';
 import { defaultRetryDelaysMs } from './failure.ts';
-import { createHandling, type Handling } from './handling.ts';
+import { createHandling, type Handling, type PartitionState } from './handling.ts';
 import { dispatchMetrics } from './metrics.ts';
 import { requireReadable } from './readable.ts';
 import { createReplayRunner } from './replay-runner.ts';
 import { createRetryRunner } from './retry-runner.ts';
+import { createTurns } from './turns.ts';
 
 export interface DispatcherDeps {
   readonly db: Database;
@@ -67,12 +69,9 @@ export function createDispatcher(
     if (parts.handling === undefined) throw new Error('the dispatcher is not put together yet');
     return parts.handling;
   };
-  const retries = createRetryRunner({ db, logger, handling: handlingOf }, consumers, {
-    pollMs,
-    leaseMs,
-    countEveryMs: 15_000,
-  });
-  const replays = createReplayRunner({ db, logger, handling: handlingOf }, consumers, { pollMs, leaseMs });
+  const runner = { db, logger, handling: handlingOf };
+  const retries = createRetryRunner(runner, consumers, { pollMs, leaseMs, countEveryMs: 15_000 });
+  const replays = createReplayRunner(runner, consumers, { pollMs, leaseMs });
   parts.handling = createHandling({
     db,
     clock,
@@ -83,6 +82,7 @@ export function createDispatcher(
       () => lagsOf(running),
       () => retries.stored(),
     ),
+    turns: createTurns(),
     random: deps.random ?? Math.random,
     requireReadable,
     handlerDeadlineMs: settings.handlerDeadlineMs ?? 1000,
@@ -123,11 +123,17 @@ async function subscribe(
   consumer: EventConsumer,
   handling: Handling,
 ): Promise<RunningSubscription> {
+  const states = new Map<number, PartitionState>();
   return carrier.subscribe({
     consumer: consumer.name,
     types: consumer.types,
-    deliver: (_partition, events, mayHaveKilled) =>
-      handling.deliver(consumer, events, mayHaveKilled === true),
+    // The system's door takes what all partitions bring in few transactions (joint.ts).
+    ...(consumer.door === 'tenant' ? {} : { sideBySide: partitionCount }),
+    deliver(partition, events, mayHaveKilled) {
+      const state = states.get(partition) ?? { suspicion: null };
+      states.set(partition, state);
+      return handling.deliver(consumer, events, state, mayHaveKilled === true);
+    },
   });
 }
 

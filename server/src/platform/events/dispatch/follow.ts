@@ -2,11 +2,11 @@ import { followEvents, type LoggedEventObject } from '@stoa/contracts';
 import { sql } from 'kysely';
 import type { Database, OperatorHandle, SystemHandle } from '#db';
 import type { JsonRoute } from '#http';
-import { fromTypeId, toTypeId } from '#kernel';
+import { actingOperator, fromTypeId, toTypeId } from '#kernel';
 import { logStart, readEvents } from '../event-log.sql.ts';
 import { familyOf } from '../event-type.ts';
 import type { EventCursor, LoggedEvent } from '../types.ts';
-import { shownData } from './dead-letters.ts';
+import { shownData } from '../shown-data.ts';
 import type { RouteMakers } from './route-makers.ts';
 
 export interface FollowDeps {
@@ -46,11 +46,7 @@ export function followRoutes({ db, http }: FollowDeps): JsonRoute[] {
         tenantId: query.tenant_id === undefined ? null : fromTypeId('ten', query.tenant_id),
         limit: query.limit,
       };
-      const by = {
-        operator: principal.keyId,
-        requestId: context.publicRequestId,
-        ...(wanted.tenantId === null ? {} : { tenantId: wanted.tenantId }),
-      };
+      const by = actingOperator(principal, context, wanted.tenantId);
       let found = await db.withOperator(by, 'events.follow', async (tx) => {
         const after = query.after === undefined ? await endOfLog(tx) : cursorOf(query.after);
         return look(tx, after, wanted);
@@ -129,6 +125,6 @@ function shownEvent(event: LoggedEvent): LoggedEventObject {
     occurred_at: event.occurredAt.toISOString(),
     causation: event.causation,
     traceparent: event.traceparent,
-    data: shownData(event.data),
+    data: shownData(event.type, event.data),
   };
 }

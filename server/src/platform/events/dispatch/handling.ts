@@ -1,127 +1,116 @@
-import { randomUUID } from 'node:crypto';
-import type { Database } from '#db';
-import type { Clock, Logger } from '#kernel';
+import { isToldOnce } from '../event-type.ts';
 import type { EventConsumer, LoggedEvent } from '../types.ts';
-import { attempt, type AttemptDeps, LeaseLost } from './attempt.ts';
-import {
-  beginHeld,
-  failStored,
-  type FailedAttempt,
-  holdAgain,
-  storeBeforehand,
-  type StoredDelivery,
-  storeFailed,
-  storeHeld,
-} from './deliveries.sql.ts';
-import {
-  diedFailure,
-  type Failure,
-  failureOf,
-  missingFailure,
-  nextDelayMs,
-  redrivesBeforeParking,
-  UnreadableEvent,
-} from './failure.ts';
-import { type HandlingHandle, readFacts } from './handling.sql.ts';
-import { inKeyOrder, judge, type Judgement, type Origin } from './judgement.ts';
-import type { DispatchMetrics } from './metrics.ts';
-
-export interface HandlingDeps extends AttemptDeps {
-  readonly db: Database;
-  readonly clock: Clock;
-  readonly logger: Logger;
-  readonly metrics: DispatchMetrics;
-  readonly random: () => number;
-  readonly retryDelaysMs: readonly number[];
-  /** How long a version may be missing before those behind it become dead letters. Milliseconds. */
-  readonly gapLimitMs: number;
-  /** How long a stored event stays with the process that tries it. Milliseconds, well above the handler's deadline. */
-  readonly leaseMs: number;
-  /** Called when something was stored that will be due. */
-  readonly onStored: () => void;
-}
+import { LeaseLost } from './attempt.ts';
+import { type StoredDelivery, storeFailed, storeHeld } from './deliveries.sql.ts';
+import { createJoint, type Joint } from './joint.ts';
+import { inKeyOrder, type Judgement } from './judgement.ts';
+import { failedAttempt, type HandlingDeps, hold, measured, report } from './outcomes.ts';
+import { retryStored } from './stored-delivery.ts';
+import { newSuspicion, type ReplayProgress, replaySuspect, type Suspicion, trySuspects } from './suspects.ts';
+import type { Turns } from './turns.ts';
 
 /** How many events a system-door consumer gets at once. */
 const systemBatch = 500;
+/** Transactions of one system-door consumer that are under way at once in this process. */
+const systemAtOnce = 4;
+
+/** What has become of one partition of one consumer, as far as deliveries must know of each other. */
+export interface PartitionState {
+  suspicion: Suspicion | null;
+}
 
 /**
  * What is done with events, whoever brings them: attempts, and the store for those that could not have their effect.
- * Rejects only where the store itself can't be written.
+ * Rejects only where the store itself can't be written. Each takes its turn (`turns.ts`).
  */
 export interface Handling {
-  /** Events of one partition, in the order of the log. */
-  deliver(consumer: EventConsumer, events: readonly LoggedEvent[], mayHaveKilled: boolean): Promise<void>;
+  /**
+   * Events of one partition, in the order of the log. Answers how many of them, from the first on, are dealt with: at
+   * least one, and not all where they take long.
+   * @param state of the partition, from one delivery to the next
+   */
+  deliver(
+    consumer: EventConsumer,
+    events: readonly LoggedEvent[],
+    state: PartitionState,
+    mayHaveKilled: boolean,
+  ): Promise<number>;
   /** An event of the store that is due and leased to this process. */
   retry(consumer: EventConsumer, delivery: StoredDelivery): Promise<void>;
+  /** The same for one whose attempt is counted with its lease. Only within `alone`, as the lease itself. */
+  retryAlone(consumer: EventConsumer, delivery: StoredDelivery): Promise<void>;
+  alone: Turns['alone'];
   /**
    * One event again, whether or not it was handled. Rejects with `LeaseLost` where `progress` does: then another process
    * goes on with the replay, and nothing has happened here.
+   * @param mayHaveKilled whether a process vanished that may have been handling it for this replay
    */
-  replay(consumer: EventConsumer, event: LoggedEvent, progress: ReplayProgress): Promise<void>;
-  /**
-   * Runs what a process may die of, beside nothing else of the kind in this process: so a death is counted for the one
-   * event that was being handled.
-   */
-  alone<T>(work: () => Promise<T>): Promise<T>;
+  replay(
+    consumer: EventConsumer,
+    event: LoggedEvent,
+    progress: ReplayProgress,
+    mayHaveKilled: boolean,
+  ): Promise<void>;
 }
-
-/** Work one after the other, in the order in which it was asked for. */
-function createQueue(): Handling['alone'] {
-  let last: Promise<unknown> = Promise.resolve();
-  return async (work) => {
-    const mine = last.then(work);
-    last = mine.catch(() => undefined);
-    return mine;
-  };
-}
-
-/** Notes in the transaction of an event's outcome that a replay is past it. */
-export type ReplayProgress = (tx: HandlingHandle, isHandled: boolean) => Promise<void>;
 
 export function createHandling(deps: HandlingDeps): Handling {
-  const alone = createQueue();
+  const { turns } = deps;
+  const joints = new Map<EventConsumer, Joint<LoggedEvent>>();
+  function jointOf(consumer: EventConsumer): Joint<LoggedEvent> {
+    const found = joints.get(consumer);
+    if (found !== undefined) return found;
+    const most = consumer.door === 'tenant' ? 1 : systemBatch;
+    const atOnce = consumer.door === 'tenant' ? Number.POSITIVE_INFINITY : systemAtOnce;
+    const joint = createJoint<LoggedEvent>((events) => deliverBatch(deps, consumer, events), {
+      atOnce,
+      most,
+    });
+    joints.set(consumer, joint);
+    return joint;
+  }
   return {
-    alone,
-    async deliver(consumer, events, mayHaveKilled) {
+    async deliver(consumer, events, state, mayHaveKilled) {
+      if (mayHaveKilled) state.suspicion = newSuspicion(consumer, systemBatch);
       const ordered = inKeyOrder(events);
-      if (mayHaveKilled) {
-        for (const event of ordered) await alone(() => deliverCarefully(deps, consumer, event));
-        return;
-      }
       const size = consumer.door === 'tenant' ? 1 : systemBatch;
-      for (let from = 0; from < ordered.length; from += size) {
-        await deliverBatch(deps, consumer, ordered.slice(from, from + size));
+      const endMs = deps.clock.monotonic() + deps.handlerDeadlineMs;
+      let done = 0;
+      // One whose handler hangs gives the others their turn; the rest of its events come again.
+      while (done < ordered.length && (done === 0 || deps.clock.monotonic() < endMs)) {
+        const { suspicion } = state;
+        if (suspicion !== null) {
+          done += await trySuspects(deps, consumer, ordered.slice(done), suspicion);
+          if (suspicion.left === 0) state.suspicion = null;
+          continue;
+        }
+        const batch = ordered.slice(done, done + size);
+        const wanted = batch.filter((event) => isWanted(consumer, event));
+        if (wanted.length > 0) await jointOf(consumer).add(wanted);
+        done += batch.length;
       }
+      return dealtWith(events, ordered, done);
     },
-    async retry(consumer, delivery) {
-      if (delivery.state === 'held') await lookAtHeld(deps, consumer, delivery);
-      else await tryStored(deps, consumer, delivery);
-    },
-    replay: (consumer, event, progress) => replayOne(deps, consumer, event, progress),
+    alone: (work) => turns.alone(work),
+    retry: (consumer, delivery) => turns.together(() => retryStored(deps, consumer, delivery)),
+    retryAlone: (consumer, delivery) => retryStored(deps, consumer, delivery),
+    replay: (consumer, event, progress, mayHaveKilled) =>
+      mayHaveKilled
+        ? turns.alone(() => replaySuspect(deps, consumer, event, progress))
+        : turns.together(() => replayOne(deps, consumer, event, progress)),
   };
 }
 
-interface Batch {
-  readonly events: readonly LoggedEvent[];
-  readonly origin: Origin;
-  readonly leaseToken: string | null;
-  readonly also?: (tx: HandlingHandle) => Promise<void>;
+/** Versions of a key are counted, so only what is told once can be passed over without a trace. */
+function isWanted(consumer: EventConsumer, event: LoggedEvent): boolean {
+  return consumer.isWanted === undefined || !isToldOnce(event.type) || consumer.isWanted(event);
 }
 
-async function measured(
-  deps: HandlingDeps,
-  consumer: EventConsumer,
-  batch: Batch,
-): Promise<readonly Judgement[]> {
-  const startedMs = deps.clock.monotonic();
-  try {
-    const outcomes = await attempt(deps, { consumer, ...batch });
-    const count = outcomes.filter((outcome) => outcome === 'handle').length;
-    if (count > 0) deps.metrics.handled(consumer.name, count);
-    return outcomes;
-  } finally {
-    deps.metrics.took(consumer.name, deps.clock.monotonic() - startedMs);
-  }
+/** How many events from the first on are among the first `done` of `ordered`. */
+function dealtWith(events: readonly LoggedEvent[], ordered: readonly LoggedEvent[], done: number): number {
+  if (done === ordered.length) return done;
+  const finished = new Set(ordered.slice(0, done));
+  const first = events.findIndex((event) => !finished.has(event));
+  return first === -1 ? events.length : first;
 }
 
 /** A batch in one transaction; where it fails, its halves, until the one event that fails is alone. */
@@ -134,7 +123,9 @@ async function deliverBatch(
   if (first === undefined) return;
   let outcomes: readonly Judgement[];
   try {
-    outcomes = await measured(deps, consumer, { events, origin: 'carrier', leaseToken: null });
+    outcomes = await deps.turns.together(() =>
+      measured(deps, consumer, { events, origin: 'carrier', leaseToken: null }),
+    );
   } catch (error) {
     if (events.length === 1) {
       await storeFailure(deps, consumer, first, error);
@@ -151,17 +142,6 @@ async function deliverBatch(
   }
 }
 
-async function hold(
-  deps: HandlingDeps,
-  consumer: EventConsumer,
-  event: LoggedEvent,
-  reason: 'blocked' | 'gap',
-): Promise<void> {
-  await deps.db.withSystem('event-dispatch', (tx) => storeHeld(tx, consumer.name, event, reason));
-  deps.metrics.held(consumer.name, reason);
-  deps.onStored();
-}
-
 async function storeFailure(
   deps: HandlingDeps,
   consumer: EventConsumer,
@@ -171,136 +151,6 @@ async function storeFailure(
   const failed = failedAttempt(deps, error, 1, 0);
   await deps.db.withSystem('event-dispatch', (tx) => storeFailed(tx, consumer.name, event, failed, false));
   report(deps, consumer, event, failed);
-}
-
-function failedAttempt(
-  deps: HandlingDeps,
-  error: unknown,
-  attempts: number,
-  redrives: number,
-): FailedAttempt {
-  const delayMs =
-    error instanceof UnreadableEvent
-      ? null
-      : nextDelayMs(attempts, redrives, deps.retryDelaysMs, deps.random);
-  return { failure: failureOf(error), delayMs };
-}
-
-function report(
-  deps: HandlingDeps,
-  consumer: EventConsumer,
-  event: LoggedEvent,
-  { failure, delayMs }: FailedAttempt,
-): void {
-  deps.metrics.failed(consumer.name, failure.code);
-  const fields = { consumer: consumer.name, eventId: event.eventId, type: event.type, code: failure.code };
-  if (delayMs === null) deps.logger.error(fields, 'an event went to the dead letters');
-  else deps.logger.warn({ ...fields, delayMs }, 'an event could not be handled; it will be tried again');
-  deps.onStored();
-}
-
-/** The same judgement as an attempt's, without an effect. */
-async function peek(
-  deps: HandlingDeps,
-  consumer: EventConsumer,
-  event: LoggedEvent,
-  origin: Origin,
-): Promise<Judgement> {
-  const [facts] = await deps.db.withSystem('event-dispatch', (tx) => readFacts(tx, consumer.name, [event]));
-  return facts === undefined ? 'skip' : judge(event, facts, origin);
-}
-
-/**
- * For events that a process may have died of: each is written into the store, leased, before it is handled. So the
- * attempt counts even if this process dies of it too, and the partition goes on without it.
- */
-async function deliverCarefully(
-  deps: HandlingDeps,
-  consumer: EventConsumer,
-  event: LoggedEvent,
-): Promise<void> {
-  const judgement = await peek(deps, consumer, event, 'carrier');
-  if (judgement === 'skip') return;
-  if (judgement !== 'handle') {
-    await hold(deps, consumer, event, judgement);
-    return;
-  }
-  const leaseToken = randomUUID();
-  const lease = { token: leaseToken, ms: deps.leaseMs, failure: diedFailure };
-  const isStored = await deps.db.withSystem('event-dispatch', (tx) =>
-    storeBeforehand(tx, consumer.name, event, lease),
-  );
-  if (!isStored) return;
-  await tryStored(deps, consumer, {
-    consumer: consumer.name,
-    event,
-    state: 'retrying',
-    isReplay: false,
-    attempts: 1,
-    redrives: 0,
-    firstSeenAt: new Date(deps.clock.now()),
-    leaseToken,
-  });
-}
-
-async function tryStored(
-  deps: HandlingDeps,
-  consumer: EventConsumer,
-  delivery: StoredDelivery,
-): Promise<void> {
-  const { event, leaseToken, isReplay } = delivery;
-  const allowed = delivery.redrives > 0 ? 1 : deps.retryDelaysMs.length + 1;
-  if (delivery.attempts > allowed) {
-    await giveUp(deps, consumer, delivery, diedFailure);
-    return;
-  }
-  try {
-    const origin = isReplay ? 'replay' : 'store';
-    const [outcome] = await measured(deps, consumer, { events: [event], origin, leaseToken });
-    if (outcome === 'blocked' || outcome === 'gap') {
-      await deps.db.withSystem('event-dispatch', (tx) => holdAgain(tx, delivery));
-    }
-  } catch (error) {
-    if (error instanceof LeaseLost) return;
-    const failed = failedAttempt(deps, error, delivery.attempts, delivery.redrives);
-    await deps.db.withSystem('event-dispatch', (tx) => failStored(tx, delivery, failed, endState(delivery)));
-    report(deps, consumer, event, failed);
-  }
-}
-
-const endState = ({ redrives }: StoredDelivery): 'dead' | 'parked' =>
-  redrives >= redrivesBeforeParking ? 'parked' : 'dead';
-
-async function giveUp(
-  deps: HandlingDeps,
-  consumer: EventConsumer,
-  delivery: StoredDelivery,
-  failure: Failure,
-): Promise<void> {
-  const failed = { failure, delayMs: null };
-  await deps.db.withSystem('event-dispatch', (tx) => failStored(tx, delivery, failed, endState(delivery)));
-  report(deps, consumer, delivery.event, failed);
-}
-
-/** A held event that is due: it goes on waiting, or has its first attempt. */
-async function lookAtHeld(
-  deps: HandlingDeps,
-  consumer: EventConsumer,
-  delivery: StoredDelivery,
-): Promise<void> {
-  const origin = delivery.isReplay ? 'replay' : 'store';
-  const judgement = await peek(deps, consumer, delivery.event, origin);
-  const waitedMs = deps.clock.now() - delivery.firstSeenAt.getTime();
-  if (judgement === 'gap' && waitedMs > deps.gapLimitMs) {
-    await giveUp(deps, consumer, delivery, missingFailure);
-    return;
-  }
-  if (judgement === 'blocked' || judgement === 'gap') {
-    await deps.db.withSystem('event-dispatch', (tx) => holdAgain(tx, delivery));
-    return;
-  }
-  const isOurs = await deps.db.withSystem('event-dispatch', (tx) => beginHeld(tx, delivery));
-  if (isOurs) await tryStored(deps, consumer, { ...delivery, state: 'retrying', attempts: 1 });
 }
 
 /** Progress is written with whatever the event comes to: its effect, its failure, or its waiting. */
@@ -319,6 +169,10 @@ async function replayOne(
       also: (tx) => progress(tx, true),
     });
     if (outcome === 'handle') return;
+    if (outcome === 'skip') {
+      await deps.db.withSystem('event-dispatch', (tx) => progress(tx, false));
+      return;
+    }
     await deps.db.withSystem('event-dispatch', async (tx) => {
       await storeHeld(tx, consumer.name, event, 'blocked', true);
       await progress(tx, false);

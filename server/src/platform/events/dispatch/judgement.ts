@@ -29,12 +29,12 @@ export type Judgement = 'handle' | 'skip' | 'blocked' | 'gap';
  * with the earliest version that the log still holds: transactions may enter the log in another order than that in which
  * they took their versions, so the first to arrive need not be the first.
  */
-export function judge(
+function judge(
   event: Pick<LoggedEvent, 'type' | 'keyversion'>,
   facts: EventFacts,
   origin: Origin,
 ): Judgement {
-  if (origin === 'replay') return facts.isBlocked ? 'blocked' : 'handle';
+  if (origin === 'replay') return judgeReplayed(event, facts);
   if (facts.isHandled || (facts.isStored && origin === 'carrier')) return 'skip';
   const isOrdered = !isToldOnce(event.type);
   if (isOrdered && facts.position !== null && event.keyversion <= facts.position) return 'skip';
@@ -42,6 +42,16 @@ export function judge(
   if (!isOrdered) return 'handle';
   if (facts.position === null) return facts.hasEarlier ? 'gap' : 'handle';
   return event.keyversion === facts.position + 1n ? 'handle' : 'gap';
+}
+
+/**
+ * A replay repeats what the consumer has come to already. What lies beyond its position is brought by the carrier, in
+ * order: handled here, it would take the position with it, and the versions between would count as seen.
+ */
+function judgeReplayed(event: Pick<LoggedEvent, 'type' | 'keyversion'>, facts: EventFacts): Judgement {
+  if (facts.isBlocked) return 'blocked';
+  if (isToldOnce(event.type) || facts.isHandled) return 'handle';
+  return facts.position !== null && event.keyversion <= facts.position ? 'handle' : 'skip';
 }
 
 const keyOf = (event: LoggedEvent): string => `${event.tenantId}\n${event.key}`;

@@ -6,13 +6,14 @@ import { LeaseLost } from './attempt.ts';
 import type { Handling } from './handling.ts';
 import { inKeyOrder } from './judgement.ts';
 import { createLoop } from './loop.ts';
+import type { ReplayProgress } from './suspects.ts';
 import {
   finishReplay,
   giveReplayBack,
+  type LeasedReplay,
   leaseReplay,
   moveReplay,
   readReplay,
-  type ReplayRow,
 } from './replay.sql.ts';
 
 export interface ReplayRunnerDeps {
@@ -27,6 +28,9 @@ export interface ReplayRunner extends Lifecycle {
 
 /** How many events are read at once; each is handed over in a transaction of its own. */
 const pageSize = 200;
+
+/** How many events a replay's process may have died of: one, and some for pages that begin elsewhere than they did. */
+const suspectsOfReplay = 8;
 
 /** Thrown inside where the process stops; the replay goes on elsewhere. */
 class Interrupted extends Error {
@@ -79,7 +83,7 @@ export function createReplayRunner(
 
 interface RunningReplay {
   readonly consumer: EventConsumer;
-  readonly replay: ReplayRow;
+  readonly replay: LeasedReplay;
   readonly token: string;
   readonly leaseMs: number;
   readonly isStopping: () => boolean;
@@ -88,6 +92,8 @@ interface RunningReplay {
 async function runReplay({ db, logger, handling }: ReplayRunnerDeps, running: RunningReplay): Promise<void> {
   const { consumer, replay, token } = running;
   let after: EventCursor = { xid: replay.xid, seq: String(replay.seq) };
+  // One event is under way at a time: a process that vanished died of the next one, if of any.
+  let mayHaveKilled = replay.was_held;
   for (;;) {
     const from = after;
     const page = await db.withSystem('event-dispatch', (tx) =>
@@ -95,8 +101,9 @@ async function runReplay({ db, logger, handling }: ReplayRunnerDeps, running: Ru
     );
     const last = page.at(-1);
     if (last === undefined) break;
-    await handOver(handling(), running, page, from);
+    await handOver(handling(), running, page, { from, mayHaveKilled });
     after = last.cursor;
+    mayHaveKilled = false;
   }
   await db.withSystem('event-dispatch', (tx) => finishReplay(tx, replay, token));
   logger.info({ replayId: replay.replay_id, consumer: consumer.name }, 'a replay is done');
@@ -106,17 +113,18 @@ async function handOver(
   handling: Handling,
   { consumer, replay, token, leaseMs, isStopping }: RunningReplay,
   page: readonly LoggedEvent[],
-  from: EventCursor,
+  { from, mayHaveKilled }: { readonly from: EventCursor; readonly mayHaveKilled: boolean },
 ): Promise<void> {
   const ordered = inKeyOrder(page);
   const safe = safeCursors(page, ordered, from);
   for (const [index, event] of ordered.entries()) {
     if (isStopping()) throw new Interrupted('the process stops');
     const cursor = safe[index] ?? from;
-    await handling.replay(consumer, event, async (tx, isHandled) => {
+    const progress: ReplayProgress = async (tx, isHandled) => {
       if (await moveReplay(tx, { replay, token, leaseMs, cursor }, isHandled)) return;
       throw new LeaseLost('the lease of a replay went to another process');
-    });
+    };
+    await handling.replay(consumer, event, progress, mayHaveKilled && index < suspectsOfReplay);
   }
 }
 

@@ -50,20 +50,29 @@ export async function selectReplay(tx: OperatorHandle, replayId: string): Promis
   return rows[0];
 }
 
+/** A replay that this process works on. */
+export interface LeasedReplay extends ReplayRow {
+  /** Whoever worked on it went without giving it back. */
+  readonly was_held: boolean;
+}
+
 /** Takes the oldest replay that nobody works on; null where there is none. */
 export async function leaseReplay(
   tx: SystemHandle,
   consumers: readonly string[],
   lease: { readonly token: string; readonly ms: number },
-): Promise<ReplayRow | null> {
-  const { rows } = await sql<ReplayRow>`
-    update tenant.event_replays
-    set lease_token = ${lease.token}, leased_until = clock_timestamp() + ${lease.ms} * interval '1 millisecond'
-    where (tenant_id, replay_id) in (select tenant_id, replay_id from tenant.event_replays
+): Promise<LeasedReplay | null> {
+  const { rows } = await sql<LeasedReplay>`
+    with next as materialized (
+      select tenant_id as of_tenant, replay_id as id, leased_until is not null as was_held from tenant.event_replays
       where state = 'running' and consumer = any(${consumers}::text[])
         and (leased_until is null or leased_until <= clock_timestamp())
-      order by created_at limit 1 for update skip locked)
-    returning ${replayColumns}
+      order by created_at limit 1 for update skip locked
+    )
+    update tenant.event_replays
+    set lease_token = ${lease.token}, leased_until = clock_timestamp() + ${lease.ms} * interval '1 millisecond'
+    from next where tenant_id = next.of_tenant and replay_id = next.id
+    returning ${replayColumns}, was_held
   `.execute(tx);
   return rows[0] ?? null;
 }

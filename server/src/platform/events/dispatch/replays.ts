@@ -1,7 +1,7 @@
 import { createEventReplay, type EventReplay, readEventReplay } from '@stoa/contracts';
 import type { Database } from '#db';
 import type { JsonRoute } from '#http';
-import { AppError, fromTypeId, newUuid, toTypeId } from '#kernel';
+import { actingOperator, AppError, fromTypeId, newUuid, toTypeId } from '#kernel';
 import type { EventConsumer } from '../types.ts';
 import { insertReplay, type ReplayRow, selectReplay } from './replay.sql.ts';
 import type { RouteMakers } from './route-makers.ts';
@@ -21,12 +21,17 @@ export function replayRoutes({ db, http, consumers, onAsked }: ReplayDeps): Json
       if (tenantId === null) throw new AppError('invalid_request', 'tenant_id: must be ten_....');
       const replay = { tenantId, replayId: newUuid(), consumer: body.consumer, from: new Date(body.from) };
       const kept = await db.withOperator(
-        { operator: principal.keyId, requestId: context.publicRequestId, tenantId },
+        actingOperator(principal, context, tenantId),
         `event-replays.create ${body.consumer} from ${body.from}`,
         async (tx) => {
           const row = await insertReplay(tx, replay);
           if (row === undefined) throw new AppError('not_found', 'There is no such tenant.');
           const shown = replayOf(row);
+          await tx.audit({
+            action: createEventReplay.id,
+            resource: { type: shown.object, id: shown.id },
+            after: shown,
+          });
           return keep(tx, {
             status: 202,
             body: shown,
@@ -39,7 +44,7 @@ export function replayRoutes({ db, http, consumers, onAsked }: ReplayDeps): Json
     }),
     http.operatorRoute(readEventReplay, async ({ params }, principal, context) => {
       const id = fromTypeId('rpl', params.id);
-      const by = { operator: principal.keyId, requestId: context.publicRequestId };
+      const by = actingOperator(principal, context);
       const row =
         id === null
           ? undefined

@@ -2,7 +2,13 @@ import { randomUUID } from 'node:crypto';
 import type { Database } from '#db';
 import type { Lifecycle, Logger } from '#kernel';
 import type { EventConsumer } from '../types.ts';
-import { countStored, leaseDue, type StoreCount, type StoredDelivery } from './deliveries.sql.ts';
+import {
+  countStored,
+  hasSuspects,
+  leaseDue,
+  type StoreCount,
+  type StoredDelivery,
+} from './deliveries.sql.ts';
 import type { Handling } from './handling.ts';
 import { createLoop } from './loop.ts';
 
@@ -40,16 +46,30 @@ export function createRetryRunner(
   settings: RetryRunnerSettings,
 ): RetryRunner {
   const byName = new Map(consumers.map((consumer) => [consumer.name, consumer]));
-  let counts: readonly StoreCount[] = [];
 
   async function tryOne(delivery: StoredDelivery): Promise<void> {
     const consumer = byName.get(delivery.consumer);
     if (consumer !== undefined) await handling().retry(consumer, delivery);
   }
 
-  async function lease(limit: number, isAbandoned: boolean): Promise<readonly StoredDelivery[]> {
-    const wanted = { token: randomUUID(), ms: settings.leaseMs, limit, isAbandoned };
+  async function lease(limit: number, isAlone: boolean): Promise<readonly StoredDelivery[]> {
+    const wanted = { token: randomUUID(), ms: settings.leaseMs, limit, isAlone };
     return db.withSystem('event-dispatch', (tx) => leaseDue(tx, [...byName.keys()], wanted));
+  }
+
+  /**
+   * One at a time, alone in this process, and leased only then: those beside a killer would be blamed for what it does.
+   * Answers whether there was one.
+   */
+  async function trySuspect(): Promise<boolean> {
+    const isThere = await db.withSystem('event-dispatch', (tx) => hasSuspects(tx, [...byName.keys()]));
+    if (!isThere) return false;
+    await handling().alone(async () => {
+      const [suspect] = await lease(1, true);
+      const consumer = byName.get(suspect?.consumer ?? '');
+      if (suspect !== undefined && consumer !== undefined) await handling().retryAlone(consumer, suspect);
+    });
+    return true;
   }
 
   /** Until nothing is due. Rejects where the store can't be read or written. */
@@ -59,26 +79,15 @@ export function createRetryRunner(
       const tried = await Promise.allSettled(due.map(tryOne));
       const failed = tried.find((result) => result.status === 'rejected');
       if (failed !== undefined) throw failed.reason;
-      // One at a time: those beside a killer would die with it, again and again, and end as dead letters for nothing.
-      const suspects = await handling().alone(async () => {
-        const [suspect] = await lease(1, true);
-        if (suspect !== undefined) await tryOne(suspect);
-        return suspect === undefined ? 0 : 1;
-      });
-      if (due.length + suspects === 0) return;
+      const hadSuspect = await trySuspect();
+      if (due.length === 0 && !hadSuspect) return;
     }
   }
 
   const retries = createLoop(drain, settings.pollMs, (error) =>
     logger.warn({ err: error }, 'stored events could not be tried; they stay in the store'),
   );
-  const counting = createLoop(
-    async () => {
-      counts = await db.withSystem('event-dispatch', countStored);
-    },
-    settings.countEveryMs,
-    (error) => logger.debug({ err: error }, 'the delivery store could not be counted'),
-  );
+  const { counting, stored } = countStore({ db, logger }, settings.countEveryMs);
   return {
     async start() {
       if (byName.size === 0) return;
@@ -88,6 +97,22 @@ export function createRetryRunner(
       await Promise.all([retries.stop(), counting.stop()]);
     },
     wake: () => retries.wake(),
-    stored: () => counts,
+    stored,
   };
+}
+
+/** The store, counted now and then for the metrics. */
+function countStore(
+  { db, logger }: Pick<RetryRunnerDeps, 'db' | 'logger'>,
+  everyMs: number,
+): { readonly counting: Lifecycle; readonly stored: () => readonly StoreCount[] } {
+  let counts: readonly StoreCount[] = [];
+  const counting = createLoop(
+    async () => {
+      counts = await db.withSystem('event-dispatch', countStored);
+    },
+    everyMs,
+    (error) => logger.debug({ err: error }, 'the delivery store could not be counted'),
+  );
+  return { counting, stored: () => counts };
 }

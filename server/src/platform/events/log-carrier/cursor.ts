@@ -11,3 +11,10 @@ export function compareCursors(a: EventCursor, b: EventCursor): number {
   const byTransaction = compareDigits(a.xid, b.xid);
   return byTransaction === 0 ? compareDigits(a.seq, b.seq) : byTransaction;
 }
+
+/** The one that is first in the log; null where there is none. */
+export function leastOf(cursors: readonly EventCursor[]): EventCursor | null {
+  let least: EventCursor | null = null;
+  for (const cursor of cursors) if (least === null || compareCursors(cursor, least) < 0) least = cursor;
+  return least;
+}

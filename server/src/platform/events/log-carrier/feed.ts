@@ -1,7 +1,7 @@
 import type { Clock, Logger } from '#kernel';
 import { familyOf } from '../event-type.ts';
 import type { CarrierSubscription, EventCursor, LoggedEvent } from '../types.ts';
-import { compareCursors } from './cursor.ts';
+import { compareCursors, leastOf } from './cursor.ts';
 import type { HeldPlace, PlaceMove } from './places.sql.ts';
 
 /** A partition that this process feeds to one consumer. */
@@ -17,17 +17,24 @@ interface Slot {
   queue: LoggedEvent[];
   delivering: Promise<void> | null;
   deliveringCount: number;
+  /** Since when its queue has been full, or more than half full after that; null where it isn't. Monotonic. */
+  fullSinceMs: number | null;
+  /**
+   * Its queue stayed full while others had nothing to do: the log is read on without it, and for it by itself, until it
+   * has caught up. So a partition that hangs, or is slow, holds no other back.
+   */
+  isApart: boolean;
   /** Begins nothing more; is given back when what is being delivered has ended. */
   isLeaving: boolean;
-  /** Deliveries left that may hold what another process died of. */
-  suspectDeliveries: number;
+  /** Another process held it and vanished, and nothing was delivered since. */
+  isSuspect: boolean;
   failuresInRow: number;
   /** Monotonic; nothing is delivered before. */
   restsUntilMs: number;
 }
 
 export interface FeedSettings {
-  /** Events in the longest queue beyond which nothing more is read for the consumer. */
+  /** Events in a queue from which on nothing more is read for its partition. */
   readonly queueLimit: number;
   /** Events of one delivery at most. */
   readonly batchLimit: number;
@@ -43,8 +50,8 @@ export interface FeedDeps {
   readonly onRoom: () => void;
 }
 
-/** How much of an abandoned partition may have been under way: its holder wrote its places less than a second ago. */
-const suspectDeliveries = 2;
+/** So long may a full queue keep those waiting that have nothing to do. */
+const fullLimitMs = 300;
 const firstRestMs = 200;
 const longestRestMs = 10_000;
 
@@ -80,23 +87,64 @@ export class Feed {
     return waiting;
   }
 
-  /** Up to where the log was read for all partitions; null where nothing is to be read now. */
+  /** Up to where the log was read for the partitions that keep up; null where nothing is to be read for them now. */
   readFrom(): EventCursor | null {
-    let least: EventCursor | null = null;
-    for (const slot of this.#slots.values()) {
-      if (slot.isLeaving) continue;
-      if (slot.queue.length >= this.#settings.queueLimit) return null;
-      if (least === null || compareCursors(slot.read, least) < 0) least = slot.read;
-    }
-    return least;
+    this.#sortOut();
+    const together = [...this.#slots.values()].filter((slot) => !slot.isLeaving && !slot.isApart);
+    if (together.some((slot) => slot.queue.length >= this.#settings.queueLimit)) return null;
+    return leastOf(together.map((slot) => slot.read));
   }
 
-  /** Puts in what was read behind `from`. Partitions that were taken meanwhile, and are further back, are left alone. */
+  /** Finds who no longer keeps up, and who does again. A backlog alone fills all queues alike, and sets nobody apart. */
+  #sortOut(): void {
+    const nowMs = this.#deps.clock.monotonic();
+    const staying = [...this.#slots.values()].filter((slot) => !slot.isLeaving);
+    const together = staying.filter((slot) => !slot.isApart);
+    for (const slot of together) {
+      if (slot.queue.length >= this.#settings.queueLimit) slot.fullSinceMs ??= nowMs;
+      else if (this.#hasRoomAgain(slot)) slot.fullSinceMs = null;
+    }
+    const isOneIdle = together.some((slot) => slot.queue.length === 0 && slot.delivering === null);
+    for (const slot of together) {
+      slot.isApart = isOneIdle && slot.fullSinceMs !== null && nowMs - slot.fullSinceMs > fullLimitMs;
+    }
+    const least = leastOf(staying.flatMap((slot) => (slot.isApart ? [] : [slot.read])));
+    for (const slot of staying) {
+      const hasCaughtUp = least === null || compareCursors(slot.read, least) >= 0;
+      if (slot.isApart && hasCaughtUp && this.#hasRoomAgain(slot)) {
+        slot.isApart = false;
+        slot.fullSinceMs = null;
+      }
+    }
+  }
+
+  /** Up to where the log was read for the furthest back of those that did not keep up and have room again. */
+  readApartFrom(): EventCursor | null {
+    const late = [...this.#slots.values()].filter((slot) => slot.isApart && !slot.isLeaving);
+    return leastOf(late.flatMap((slot) => (this.#hasRoomAgain(slot) ? [slot.read] : [])));
+  }
+
+  /** Whether some partition does not keep up. */
+  get hasApart(): boolean {
+    return [...this.#slots.values()].some((slot) => slot.isApart);
+  }
+
+  /** Half a queue: each reading for one partition reads all of the log there. */
+  #hasRoomAgain(slot: Slot): boolean {
+    return slot.queue.length <= this.#settings.queueLimit / 2;
+  }
+
+  /** Puts in what was read behind `from`. Partitions that are further back, or have no room, are left alone. */
   put(from: EventCursor, events: readonly (readonly [partition: number, event: LoggedEvent])[]): void {
     const end = events.at(-1)?.[1].cursor;
     if (end === undefined) return;
     const open = new Map(
-      [...this.#slots].filter(([, slot]) => !slot.isLeaving && compareCursors(slot.read, from) >= 0),
+      [...this.#slots].filter(
+        ([, slot]) =>
+          !slot.isLeaving &&
+          slot.queue.length < this.#settings.queueLimit &&
+          compareCursors(slot.read, from) >= 0,
+      ),
     );
     for (const [partition, event] of events) {
       const slot = open.get(partition);
@@ -124,8 +172,10 @@ export class Feed {
         queue: [],
         delivering: null,
         deliveringCount: 0,
+        fullSinceMs: null,
+        isApart: false,
         isLeaving: false,
-        suspectDeliveries: wasAbandoned ? suspectDeliveries : 0,
+        isSuspect: wasAbandoned,
         failuresInRow: 0,
         restsUntilMs: 0,
       });
@@ -209,10 +259,11 @@ export class Feed {
     const batch = slot.queue.splice(0, this.#settings.batchLimit);
     slot.deliveringCount = batch.length;
     try {
-      await this.subscription.deliver(slot.partition, batch, slot.suspectDeliveries > 0);
-      slot.place = batch.at(-1)?.cursor ?? slot.place;
+      const count = await this.subscription.deliver(slot.partition, batch, slot.isSuspect);
+      slot.place = batch[count - 1]?.cursor ?? slot.place;
+      slot.queue = [...batch.slice(count), ...slot.queue];
       slot.failuresInRow = 0;
-      slot.suspectDeliveries = Math.max(0, slot.suspectDeliveries - 1);
+      slot.isSuspect = false;
     } catch (error) {
       slot.queue = [...batch, ...slot.queue];
       slot.failuresInRow += 1;

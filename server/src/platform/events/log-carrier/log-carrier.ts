@@ -9,7 +9,8 @@
  * A process reads the log once for all its consumers that are at about the same point: each turn reads behind the one
  * that is furthest back and has room, and whoever is within what was read gets its part. At the head, where all are, that
  * is one query a turn, however many consumers and partitions there are; one that lags is read for by itself until it has
- * caught up.
+ * caught up. So is a partition whose queue is full because its handler hangs or is slow: the others of its consumer are read
+ * on without it.
  */
 
 import { randomUUID } from 'node:crypto';
@@ -18,7 +19,7 @@ import type { Clock, Logger } from '#kernel';
 import { readEvents } from '../event-log.sql.ts';
 import { partitionCount, partitionOf } from '../partition.ts';
 import type { CarrierSubscription, EventCarrier, EventCursor, RunningSubscription } from '../types.ts';
-import { compareCursors } from './cursor.ts';
+import { leastOf } from './cursor.ts';
 import { Feed } from './feed.ts';
 import {
   countBehind,
@@ -94,9 +95,10 @@ class Carrier implements LogCarrier {
     return this.#isHealthy;
   }
 
-  /** Reads on where it had to wait for room. */
+  /** Reads on where it had to wait for room, once there is some. */
   #resume(): void {
     if (!this.#isShortOfRoom) return;
+    if (![...this.#feeds].some((feed) => !feed.hasApart || feed.readApartFrom() !== null)) return;
     this.#isHinted = true;
     this.#wakeUp?.();
   }
@@ -113,7 +115,7 @@ class Carrier implements LogCarrier {
     const feed = new Feed(
       subscription,
       { clock, logger, onRoom: () => this.#resume() },
-      { queueLimit, batchLimit, concurrency, leaseMs },
+      { queueLimit, batchLimit, concurrency: subscription.sideBySide ?? concurrency, leaseMs },
     );
     await db.withSystem('event-dispatch', (tx) => makePlaces(tx, subscription.consumer));
     await this.#renew(feed);
@@ -244,22 +246,37 @@ class Carrier implements LogCarrier {
     this.#wakeUp = null;
   }
 
-  /** Reads on for whoever is furthest back and has room; answers whether there is more to be read at once. */
+  /**
+   * Reads on for whoever is furthest back among those that keep up, then a page for a partition that does not, so that
+   * neither waits for the other. Answers whether there is more to be read at once.
+   */
   async #readOnce(): Promise<boolean> {
-    const { readLimit } = this.#settings;
-    const ready = [...this.#feeds].flatMap((feed) => {
+    const feeds = [...this.#feeds];
+    const ready = feeds.flatMap((feed) => {
       const from = feed.readFrom();
       return from === null ? [] : [{ feed, from }];
     });
-    this.#isShortOfRoom = ready.length < this.#feeds.size;
+    this.#isShortOfRoom = ready.length < feeds.length || feeds.some((feed) => feed.hasApart);
     const from = leastOf(ready.map((one) => one.from));
-    if (from === null) return false;
+    const isAtHead =
+      from === null ||
+      (await this.#readPage(
+        from,
+        ready.map(({ feed }) => feed),
+      ));
+    if (isAtHead) for (const { feed } of ready) if (!feed.hasApart) feed.behind = 0;
+    const late = leastOf(feeds.flatMap((feed) => feed.readApartFrom() ?? []));
+    const isLateAtHead = late === null || (await this.#readPage(late, feeds));
+    return !isAtHead || !isLateAtHead;
+  }
+
+  /** Answers whether the log ends behind this page. */
+  async #readPage(from: EventCursor, feeds: readonly Feed[]): Promise<boolean> {
+    const { readLimit } = this.#settings;
     const events = await this.#deps.db.withSystem('relay', (tx) => readEvents(tx, from, readLimit));
     const placed = events.map((event) => [partitionOf(event.tenantId, event.key), event] as const);
-    for (const { feed } of ready) feed.put(from, placed);
-    const isAtHead = events.length < readLimit;
-    if (isAtHead) for (const { feed } of ready) feed.behind = 0;
-    return !isAtHead;
+    for (const feed of feeds) feed.put(from, placed);
+    return events.length < readLimit;
   }
 
   #scheduleFlush(): void {
@@ -290,12 +307,6 @@ class Carrier implements LogCarrier {
       feed.noteWritten(moves, written[index] ?? new Set());
     }
   }
-}
-
-function leastOf(cursors: readonly EventCursor[]): EventCursor | null {
-  let least: EventCursor | null = null;
-  for (const cursor of cursors) if (least === null || compareCursors(cursor, least) < 0) least = cursor;
-  return least;
 }
 
 /** Feeds consumers from the log. One for a process; it reads while there are subscriptions. */

@@ -1,28 +1,28 @@
 import { after, before, describe } from 'node:test';
-import { openTestDatabase, type TestDatabase } from '#testing';
+import { silentLogger, systemClock } from '#kernel';
+import { consumersContract } from '../dispatch/consumers.contract.ts';
 import { carrierContract } from '../dispatch/contract.ts';
-import { appendEvents } from '../publish.ts';
+import { createDispatcher } from '../dispatch/dispatcher.ts';
+import { type Arena, noMetrics, openArena, quick } from '../dispatch/testing/arena.ts';
 import { hasNats, openRoad, type Road } from './nats.harness.ts';
 
 describe('NATS as a carrier', { skip: !hasNats && 'needs the services (--services)' }, () => {
-  let database: TestDatabase;
+  let arena: Arena;
   let road: Road;
   before(async () => {
-    database = await openTestDatabase();
-    road = await openRoad(database.db);
+    arena = await openArena('postgres');
+    road = await openRoad(arena.db);
   });
   after(async () => {
     await road.close();
-    await database.close();
+    await arena.close();
   });
 
   carrierContract({
-    newTenant: () => database.newTenant(),
-    async tell(events) {
-      for (const event of events) {
-        await database.db.withTenant({ tenantId: event.tenantId }, (tx) => appendEvents(tx, [event]));
-      }
-    },
+    newTenant: () => arena.newTenant(),
+    tell: (events) => arena.tell(...events),
+    tellTogether: (events) => arena.tellTogether(events),
+    abandon: (consumer) => arena.abandon(consumer),
     async newCarrier() {
       const link = road.link();
       const relay = road.relay(link, { leaseMs: 1500 });
@@ -32,6 +32,36 @@ describe('NATS as a carrier', { skip: !hasNats && 'needs the services (--service
       return {
         carrier: { subscribe: (subscription) => carrier.subscribe(subscription), wake: () => relay.wake() },
         async close() {
+          await relay.stop();
+          await link.stop();
+        },
+      };
+    },
+  });
+
+  consumersContract({
+    arena: () => arena,
+    async dispatcher(consumers, settings = {}) {
+      const link = road.link();
+      const relay = road.relay(link, { leaseMs: 1500 });
+      await link.start();
+      await relay.start();
+      const dispatcher = createDispatcher(
+        {
+          db: arena.db,
+          carrier: road.carrier(link, { leaseMs: 1500 }),
+          clock: systemClock,
+          logger: silentLogger,
+          metrics: noMetrics,
+          tracer: arena.telemetry.tracer,
+        },
+        consumers,
+        { ...quick, ...settings },
+      );
+      return {
+        ...dispatcher,
+        async stop() {
+          await dispatcher.stop();
           await relay.stop();
           await link.stop();
         },

@@ -22,9 +22,10 @@ import {
 import { partitionCount } from '../partition.ts';
 import type { CarrierSubscription, EventCursor, RunningSubscription } from '../types.ts';
 import { compareCursors } from './cursor.ts';
-import { byLane, Lane, type LaneCounts, type LaneDependencies } from './lane.ts';
+import { Lane, type LaneCounts, type LaneDependencies } from './lane.ts';
 import { createGate, PartitionFeed } from './partition-feed.ts';
 import { createBell, pause } from './pause.ts';
+import { laneOf } from './subject.ts';
 
 export interface FeedDependencies extends LaneDependencies {
   readonly db: Pick<Database, 'withSystem'>;
@@ -64,10 +65,13 @@ export class ConsumerFeed implements RunningSubscription {
   readonly #counts: FeedCounts;
   readonly #stopping = new AbortController();
   readonly #moved = createBell();
-  readonly #enter = createGate(sideBySide);
+  readonly #enter: () => Promise<() => void>;
   readonly #held = new Map<number, Held>();
-  readonly #lanes = new Map<number, Lane>();
-  /** Partitions whose last batch is being finished, or whose row is being set free. */
+  /** By `laneName`. */
+  readonly #lanes = new Map<string, Lane>();
+  /** Partitions that are slow, each read for by itself until it has caught up: so they hold no other back. */
+  readonly #apart = new Set<number>();
+  /** Partitions whose last batch is being finished, whose row is being set free, or that are about to be set apart. */
   readonly #leaving = new Set<Promise<void>>();
   #loops: readonly Promise<void>[] = [];
   #stopped: Promise<void> | null = null;
@@ -85,6 +89,7 @@ export class ConsumerFeed implements RunningSubscription {
     this.#deps = deps;
     this.#settings = settings;
     this.#subscription = subscription;
+    this.#enter = createGate(subscription.sideBySide ?? sideBySide);
     this.#counts = counts;
   }
 
@@ -120,6 +125,7 @@ export class ConsumerFeed implements RunningSubscription {
   async #end(): Promise<void> {
     this.#stopping.abort(new Error('the subscription is stopping'));
     await Promise.all(this.#loops);
+    await this.#turn;
     await this.#drop([...this.#held.keys()], 'giveBack');
     await Promise.all(this.#leaving);
     await this.#deps.db
@@ -164,6 +170,7 @@ export class ConsumerFeed implements RunningSubscription {
     const share = Math.ceil(partitionCount / Math.max(1, feeders));
     const surplus = this.partitions.toSorted((left, right) => left - right).slice(share);
     await this.#drop(surplus, 'giveBack');
+    if (this.#rejoin()) await this.#arrangeLanes();
     if (this.#stopping.signal.aborted || this.#held.size >= share) return;
     const limit = share - this.#held.size;
     const taken = await db.withSystem('event-dispatch', (tx) =>
@@ -228,18 +235,51 @@ export class ConsumerFeed implements RunningSubscription {
     }
   }
 
+  /** A lane's partitions are read for together, but for those that are slow. */
+  #laneName(partition: number): string {
+    return this.#apart.has(partition) ? `${laneOf(partition)}.${partition}` : String(laneOf(partition));
+  }
+
+  #setApart(partition: number): void {
+    if (this.#apart.has(partition) || this.#stopping.signal.aborted) return;
+    this.#apart.add(partition);
+    const { consumer } = this.#subscription;
+    this.#deps.logger.warn({ consumer, partition }, 'a partition is slow; it is read for by itself');
+    const arranged = this.#inTurn(() => this.#arrangeLanes(), 'could not rearrange what it reads').finally(
+      () => this.#leaving.delete(arranged),
+    );
+    this.#leaving.add(arranged);
+  }
+
+  /** Those that have caught up are read for with their lane again. */
+  #rejoin(): boolean {
+    const before = this.#apart.size;
+    for (const partition of this.#apart) {
+      const held = this.#held.get(partition);
+      const hasCaughtUp = this.#lanes.get(this.#laneName(partition))?.pending === 0 && held?.feed.isIdle;
+      if (held === undefined || hasCaughtUp) this.#apart.delete(partition);
+    }
+    return this.#apart.size < before;
+  }
+
   /** One reader for each lane that has partitions here; one whose partitions changed is made anew. */
   async #arrangeLanes(): Promise<void> {
-    const wanted = byLane([...this.#held.values()].map(({ feed }) => feed));
-    const changed = [...this.#lanes].filter(([number, lane]) => !lane.has(wanted.get(number) ?? []));
-    for (const [number] of changed) this.#lanes.delete(number);
+    const wanted = Map.groupBy(
+      [...this.#held.values()].map(({ feed }) => feed),
+      (feed) => this.#laneName(feed.partition),
+    );
+    const changed = [...this.#lanes].filter(([name, lane]) => !lane.has(wanted.get(name) ?? []));
+    for (const [name] of changed) this.#lanes.delete(name);
     await Promise.all(changed.map(([, lane]) => lane.stop()));
     for (const [, lane] of changed) lane.settle();
-    for (const [number, feeds] of wanted) {
-      if (this.#lanes.has(number)) continue;
-      const { consumer, types } = this.#subscription;
-      const settings = { consumer, types, lane: number, watchMs: this.#settings.watchMs };
-      this.#lanes.set(number, new Lane(this.#deps, settings, feeds, this.#counts));
+    const { consumer, types } = this.#subscription;
+    const { watchMs } = this.#settings;
+    const onSlow = (partition: number): void => this.#setApart(partition);
+    for (const [name, feeds] of wanted) {
+      const [first] = feeds;
+      if (this.#lanes.has(name) || first === undefined) continue;
+      const settings = { consumer, types, lane: laneOf(first.partition), watchMs, onSlow };
+      this.#lanes.set(name, new Lane(this.#deps, settings, feeds, this.#counts));
     }
   }
 

@@ -35,7 +35,7 @@ import { type LaneMessage, readMessage } from './message.ts';
 import type { PartitionFeed } from './partition-feed.ts';
 import { createBackoff, createBell, pause } from './pause.ts';
 import { firstPlace, placeAt, sequenceBehind } from './stream.ts';
-import { laneFilter, laneOf } from './subject.ts';
+import { laneFilter } from './subject.ts';
 
 export interface LaneDependencies {
   readonly link: NatsLink;
@@ -50,6 +50,8 @@ export interface LaneSettings {
   readonly lane: number;
   /** How long nothing may come before the lane asks why, in ms; 1,000 and up. */
   readonly watchMs: number;
+  /** A partition fills the lane and is slow, while others have nothing to do: it should be read for by itself. */
+  readonly onSlow: (partition: number) => void;
 }
 
 /** Why reading began again; `session` is a lost connection. */
@@ -73,9 +75,13 @@ class Rebuild extends Error {
 
 /** Events that wait in a lane's partitions; above it nothing more is asked for. */
 const queueLimit = 2048;
+/** The same for a partition that a lane is read for by itself. */
+const queueLimitApart = 512;
+/** So long may a full lane keep those of its partitions waiting that have nothing to do. */
+const fullLimitMs = 500;
 const fetchLimit = 512;
 const logPage = 1000;
-const roomCheckMs = 1000;
+const roomCheckMs = 250;
 const abandonedAfterMs = 60_000;
 const nanosPerMs = 1_000_000;
 const firstPauseMs = 100;
@@ -90,6 +96,8 @@ interface Reading {
   readonly over: AbortSignal;
   /** Everything of the lane below this sequence was read. */
   nextSequence: number;
+  /** Messages that came over this consumer. */
+  received: number;
   isSuspect: boolean;
 }
 
@@ -105,6 +113,8 @@ export class Lane {
   readonly #loop: Promise<void>;
   #seen: EventCursor;
   #pending: number | null = null;
+  /** Since when the lane has been full, or three quarters of it after that; null where it isn't. Monotonic. */
+  #fullSinceMs: number | null = null;
 
   /** Reads for these partitions until `stop`; begins at the earliest of them. */
   constructor(
@@ -184,7 +194,7 @@ export class Lane {
     const reading = await this.#open(session, over);
     try {
       while (!over.aborted) {
-        const room = queueLimit - this.#queued();
+        const room = this.#lookForRoom();
         if (room <= 0) {
           await this.#room.wait(roomCheckMs, over);
           continue;
@@ -222,7 +232,7 @@ export class Lane {
       inactive_threshold: abandonedAfterMs * nanosPerMs,
     });
     const consumer = await js.consumers.get(stream, name);
-    return { session, consumer, name, created, over, nextSequence: start, isSuspect: false };
+    return { session, consumer, name, created, over, nextSequence: start, received: 0, isSuspect: false };
   }
 
   /** Reads from the log what lies between `seen` and the first message that the stream still has. */
@@ -263,6 +273,7 @@ export class Lane {
   async #take(reading: Reading, message: JsMsg): Promise<void> {
     const read = readMessage({ headers: message.headers, data: message.data });
     reading.nextSequence = Math.max(reading.nextSequence, message.seq + 1);
+    reading.received += 1;
     if (read === null) {
       this.#deps.logger.warn(
         { subject: message.subject, sequence: message.seq },
@@ -296,7 +307,7 @@ export class Lane {
   async #readLog(until: EventCursor | null, over: AbortSignal): Promise<void> {
     while (!over.aborted) {
       if (until !== null && !isAfter(until, this.#seen)) return;
-      if (this.#queued() >= queueLimit) {
+      if (this.#lookForRoom() <= 0) {
         await this.#room.wait(roomCheckMs, over);
         continue;
       }
@@ -326,6 +337,24 @@ export class Lane {
     return sum;
   }
 
+  /**
+   * How many events there is room for. A lane that stays full while a partition of it has nothing to do is full of
+   * another's that hangs or is slow: that one is told of. A backlog alone leaves none idle.
+   */
+  #lookForRoom(): number {
+    const limit = this.#feeds.size === 1 ? queueLimitApart : queueLimit;
+    const room = limit - this.#queued();
+    const nowMs = performance.now();
+    if (room <= 0) this.#fullSinceMs ??= nowMs;
+    else if (room > limit / 4) this.#fullSinceMs = null;
+    const isStuck = this.#fullSinceMs !== null && nowMs - this.#fullSinceMs > fullLimitMs;
+    if (!isStuck || ![...this.#feeds.values()].some((feed) => feed.isIdle)) return room;
+    const [slowest] = [...this.#feeds.values()].toSorted((left, right) => right.queued - left.queued);
+    this.#fullSinceMs = null;
+    if (slowest !== undefined) this.#settings.onSlow(slowest.partition);
+    return room;
+  }
+
   /** Whether it is right that nothing comes. Ends the reading where it isn't. */
   async #watch(reading: Reading): Promise<void> {
     const { jsm } = reading.session;
@@ -339,7 +368,8 @@ export class Lane {
       throw new Rebuild('purged', 'the stream has lost what was not read yet');
     const info = await jsm.consumers.info(stream, reading.name);
     this.#pending = info.num_pending;
-    const isBehind = info.num_pending > 0 || info.delivered.stream_seq >= reading.nextSequence;
+    // By its own count: the stream's sequence, which idle consumers are told as well, counts what belongs to other lanes.
+    const isBehind = info.num_pending > 0 || info.delivered.consumer_seq > reading.received;
     if (isBehind && reading.isSuspect) throw new Rebuild('stalled', 'the stream has messages and sends none');
     reading.isSuspect = isBehind;
     if (isBehind || (state.num_deleted ?? 0) > 0) return;
@@ -359,14 +389,4 @@ export class Lane {
   settle(): void {
     for (const feed of this.#feeds.values()) feed.passOver(this.#seen);
   }
-}
-
-/** The lanes that some partitions lie in. */
-export function byLane(feeds: Iterable<PartitionFeed>): Map<number, PartitionFeed[]> {
-  const lanes = new Map<number, PartitionFeed[]>();
-  for (const feed of feeds) {
-    const lane = laneOf(feed.partition);
-    lanes.set(lane, [...(lanes.get(lane) ?? []), feed]);
-  }
-  return lanes;
 }

@@ -138,6 +138,7 @@ export async function openRoad(db: Database): Promise<Road> {
           if (mayHaveKilled === true) state.suspected += delivered.length;
           events.push(...delivered);
           arrivedAtMs.push(...delivered.map(() => performance.now()));
+          return delivered.length;
         },
       });
       parts.push(running);

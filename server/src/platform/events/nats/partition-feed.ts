@@ -37,8 +37,6 @@ export function createGate(width: number): () => Promise<() => void> {
 }
 
 const batchSize = 100;
-/** How many deliveries may hold what a process died of that vanished: it wrote its places a second before at most. */
-const suspectDeliveries = 10;
 const firstPauseMs = 250;
 const longestPauseMs = 5000;
 const heldCheckMs = 250;
@@ -54,7 +52,8 @@ export class PartitionFeed {
   #delivered: EventCursor;
   #taken: EventCursor;
   #isBusy = false;
-  #suspects: number;
+  /** Another process held it and vanished, and nothing was delivered since. */
+  #isSuspect: boolean;
 
   /** Begins to deliver at once what is `offer`ed; nothing at or before the place. */
   constructor(held: HeldPlace, ports: PartitionFeedPorts) {
@@ -62,13 +61,18 @@ export class PartitionFeed {
     this.fence = held.fence;
     this.#delivered = held.cursor;
     this.#taken = held.cursor;
-    this.#suspects = held.wasAbandoned ? suspectDeliveries : 0;
+    this.#isSuspect = held.wasAbandoned;
     this.#ports = ports;
     this.#loop = this.#run();
   }
 
   get queued(): number {
     return this.#queue.length;
+  }
+
+  /** Nothing waits, and nothing is being delivered. */
+  get isIdle(): boolean {
+    return this.#queue.length === 0 && !this.#isBusy;
   }
 
   /** All events of the partition up to here were offered, or are not for this consumer. */
@@ -78,7 +82,7 @@ export class PartitionFeed {
 
   /** All events up to here were delivered, or are not for this consumer. */
   get place(): EventCursor {
-    return this.#queue.length === 0 && !this.#isBusy ? this.#taken : this.#delivered;
+    return this.isIdle ? this.#taken : this.#delivered;
   }
 
   /** Puts an event behind those that wait. One that was taken before is passed over. */
@@ -124,10 +128,10 @@ export class PartitionFeed {
     const events = this.#queue.slice(0, batchSize);
     this.#isBusy = true;
     try {
-      await this.#ports.subscription.deliver(this.partition, events, this.#suspects > 0);
-      this.#suspects = Math.max(0, this.#suspects - 1);
-      this.#queue.splice(0, events.length);
-      this.#delivered = events.at(-1)?.cursor ?? this.#delivered;
+      const count = await this.#ports.subscription.deliver(this.partition, events, this.#isSuspect);
+      this.#isSuspect = false;
+      this.#queue.splice(0, count);
+      this.#delivered = events[count - 1]?.cursor ?? this.#delivered;
       return true;
     } catch (error) {
       this.#ports.refused(error, events.length);

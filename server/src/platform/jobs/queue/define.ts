@@ -43,6 +43,11 @@ export interface JobDeclaration<Schema extends z.ZodType> {
   /** Of one attempt; 1 s to 23 hours. */
   readonly deadlineMs: number;
   readonly retry: JobRetry;
+  /**
+   * True where an attempt does little but wait for somebody outside: such jobs have places of their own (`waitingPlaces`),
+   * so that they hold up none that work. Default false.
+   */
+  readonly isWaiting?: boolean;
   /** The work, effect once by the row that it names. Rejecting is a failed attempt. */
   readonly run: (context: JobContext<z.output<Schema>>) => Promise<void>;
 }
@@ -54,6 +59,7 @@ export interface NamedJob {
   readonly schedule: string | null;
   readonly deadlineMs: number;
   readonly retry: JobRetry;
+  readonly isWaiting: boolean;
   /** JSON of data that the schema takes. @throws AppError `invalid_request` or `invalid_text` where it doesn't */
   readonly encodeUnknown: (data: unknown) => string;
   readonly run: (context: JobContext<unknown>) => Promise<void>;
@@ -77,7 +83,7 @@ export function defineJob<Schema extends z.ZodType>(
   declaration: JobDeclaration<Schema>,
 ): Job<z.input<Schema>> {
   checkDeclaration(declaration);
-  const { name, scope, deadlineMs, retry, data: schema, schedule = null } = declaration;
+  const { name, scope, deadlineMs, retry, data: schema, schedule = null, isWaiting = false } = declaration;
   const encodeUnknown = (data: unknown): string => encode(name, schema, data);
   return {
     name,
@@ -85,6 +91,7 @@ export function defineJob<Schema extends z.ZodType>(
     schedule,
     deadlineMs,
     retry,
+    isWaiting,
     encodeUnknown,
     encode: encodeUnknown,
     run: async (context) => declaration.run({ ...context, data: await schema.parseAsync(context.data) }),

@@ -9,7 +9,7 @@ import {
 } from '@stoa/contracts';
 import type { Database, OperatorContext, OperatorHandle } from '#db';
 import type { creatingOperatorRoute, operatorRoute, RequestContext, Route } from '#http';
-import { AppError, fromTypeId, type OperatorPrincipal, pageOf, toTypeId } from '#kernel';
+import { actingOperator, AppError, fromTypeId, type OperatorPrincipal, pageOf, toTypeId } from '#kernel';
 import { isDeclared, type NamedJobRow, type RunRow, selectNamedJobs, selectRuns } from './overview.sql.ts';
 
 export interface JobRoutesDependencies {
@@ -88,6 +88,13 @@ export function jobRoutes(deps: JobRoutesDependencies): Route[] {
       return db.withOperator(acting, `${runJob.id} ${params.name}`, async (tx) => {
         const id = await deps.enqueue(tx, { name: params.name, tenantId, data: body.data });
         const run = await readRun(tx, params.name, id);
+        const { id: runId, job, tenant_id } = run;
+        await tx.audit({
+          action: runJob.id,
+          resource: { type: 'job_run', id: runId },
+          // Data is the operator's: a tenant, which sees that a job ran for it, is not shown what it was given.
+          after: { job, tenant_id, ...(tenantId === null ? { data: body.data } : {}) },
+        });
         const location = `/control/v1/jobs/${params.name}/runs/${run.id}`;
         return keep(tx, { status: 202, body: run, headers: { location } });
       });
@@ -115,7 +122,7 @@ export function noSuchJob(): AppError {
 }
 
 function by(principal: OperatorPrincipal, context: RequestContext): OperatorContext {
-  return { operator: principal.keyId, requestId: context.publicRequestId };
+  return actingOperator(principal, context);
 }
 
 function about(acting: OperatorContext, tenantId: string | null): OperatorContext {

@@ -42,6 +42,19 @@ export async function enqueueFor(
   return rows[0]?.id;
 }
 
+/** Many at once, due now; data is JSON. */
+export async function enqueueEach(
+  tx: SystemHandle,
+  name: string,
+  jobs: readonly { readonly tenantId: string; readonly data: string }[],
+): Promise<void> {
+  await sql`
+    select jobs.enqueue(gen_random_uuid(), ${name}, tenant_id, data::jsonb, null, null, null)
+    from unnest(${jobs.map((job) => job.tenantId)}::uuid[], ${jobs.map((job) => job.data)}::text[])
+      as wanted (tenant_id, data)
+  `.execute(tx);
+}
+
 export interface TakenJob {
   /** Whose turn it was: a tenant's id, or `system`. */
   readonly turn: string;

@@ -6,10 +6,10 @@ import { createTimers, type TimerRun } from '../timers.ts';
 import { createBoss, queueOptions } from './boss.ts';
 import type { Job, NamedJob } from './define.ts';
 import { jobRoutes, type JobRoutesDependencies, noSuchJob } from './http.ts';
-import { declare, deleteOldProgress, enqueueFor, enqueueOwn, type NewJob } from './jobs.sql.ts';
+import { declare, deleteOldProgress, enqueueEach, enqueueFor, enqueueOwn, type NewJob } from './jobs.sql.ts';
 import { observeJobs } from './metrics.ts';
 import { nextOccurrence, Schedules } from './schedules.ts';
-import { Worker } from './worker.ts';
+import { Worker, type WorkerDependencies } from './worker.ts';
 
 export interface EnqueueOptions {
   /**
@@ -41,6 +41,12 @@ export interface JobsApi {
     data: Input,
     options?: EnqueueOptions,
   ): Promise<string>;
+  /** Many jobs of tenants, due now, in one statement. Tenant ids are UUID text. */
+  enqueueEach<Input>(
+    tx: SystemHandle,
+    job: Job<Input>,
+    wanted: readonly { readonly tenantId: string; readonly data: Input }[],
+  ): Promise<void>;
 }
 
 export interface JobsDependencies {
@@ -60,6 +66,8 @@ export interface JobsSettings {
   readonly isWorker: boolean;
   /** Jobs at once in this process, 1 to 100; default 4. */
   readonly places?: number;
+  /** Jobs at once that do little but wait (`isWaiting`), beside those, 1 to 100; default 32. */
+  readonly waitingPlaces?: number;
   /**
    * Between two looks for due jobs, in ms; what this process enqueues is found at once. Default 1,000 on PostgreSQL, and
    * 15,000 on PGlite, where nobody else enqueues and only delayed jobs wait for it.
@@ -97,21 +105,18 @@ export function createJobs(deps: JobsDependencies, settings: JobsSettings): Jobs
   const monitorSeconds = Math.max(1, Math.floor(upkeepMs / 1000) - 1);
   const boss = createBoss({ db, logger }, { monitorSeconds });
   const jobs = new Map<string, NamedJob>();
+  const waiting = new Map<string, NamedJob>();
+  const working = new Map<string, NamedJob>();
   const counts = observeJobs(deps.metrics, () => worker.runningCount);
-  const worker = new Worker(
+  const worker = createWorkers(
     {
       ...deps,
       boss,
       random: deps.random ?? Math.random,
       onSettled: (name, outcome) => counts.settled(name, outcome),
     },
-    {
-      places: settings.places ?? 4,
-      pollMs: settings.pollMs ?? (db.adapter === 'postgres' ? 1000 : 15_000),
-      signOfLifeMs: (leaseSeconds * 1000) / 3,
-      drainMs: settings.drainMs ?? 8000,
-    },
-    jobs,
+    { pollMs: db.adapter === 'postgres' ? 1000 : 15_000, ...settings },
+    { working, waiting },
   );
   // pg-boss claims each queue before it sweeps it, so two that sweep at once do no harm.
   const upkeep = async ({ withSystem }: Pick<TimerRun, 'withSystem'>): Promise<void> => {
@@ -130,6 +135,7 @@ export function createJobs(deps: JobsDependencies, settings: JobsSettings): Jobs
           nextOccurrence(boss, job.schedule, new Date(clock.now()));
         }
         jobs.set(job.name, job);
+        (job.isWaiting ? waiting : working).set(job.name, job);
       }
     },
     routes: jobRoutes({
@@ -148,6 +154,41 @@ export function createJobs(deps: JobsDependencies, settings: JobsSettings): Jobs
     lifecycle: jobsLifecycle({ deps, boss, jobs, worker, upkeep }, { ...settings, upkeepMs, leaseSeconds }),
     health: { name: 'jobs', isHealthy: () => worker.isHealthy },
     upkeep: () => upkeep(db),
+  };
+}
+
+type Workers = Pick<Worker, 'runningCount' | 'isHealthy' | 'start' | 'nudge' | 'look' | 'stop'>;
+
+/** Two workers as one: for jobs that work, and for those that wait for somebody. */
+function createWorkers(
+  deps: WorkerDependencies,
+  settings: JobsSettings & { readonly pollMs: number },
+  jobs: Record<'working' | 'waiting', ReadonlyMap<string, NamedJob>>,
+): Workers {
+  const common = {
+    pollMs: settings.pollMs,
+    signOfLifeMs: ((settings.leaseSeconds ?? 30) * 1000) / 3,
+    drainMs: settings.drainMs ?? 8000,
+  };
+  const first = new Worker(deps, { ...common, places: settings.places ?? 4 }, jobs.working);
+  const second = new Worker(deps, { ...common, places: settings.waitingPlaces ?? 32 }, jobs.waiting);
+  const each = (act: (worker: Worker) => void): void => {
+    act(first);
+    act(second);
+  };
+  return {
+    get runningCount() {
+      return first.runningCount + second.runningCount;
+    },
+    get isHealthy() {
+      return first.isHealthy && second.isHealthy;
+    },
+    start: () => each((worker) => worker.start()),
+    nudge: () => each((worker) => worker.nudge()),
+    look: () => each((worker) => worker.look()),
+    async stop() {
+      await Promise.all([first.stop(), second.stop()]);
+    },
   };
 }
 
@@ -173,6 +214,12 @@ function enqueuing(nudge: () => void): JobsApi {
         throw new AppError('internal_error', 'A tenant id must be a UUID in lower case.');
       return enqueued(await enqueueFor(tx, tenantId, newJob(job.name, job.encode(data), options)));
     },
+    async enqueueEach(tx, job, wanted) {
+      if (wanted.length === 0) return;
+      const rows = wanted.map(({ tenantId, data }) => ({ tenantId, data: job.encode(data) }));
+      await enqueueEach(tx, job.name, rows);
+      nudge();
+    },
   };
 }
 
@@ -187,7 +234,7 @@ interface Parts {
   readonly deps: JobsDependencies;
   readonly boss: ReturnType<typeof createBoss>;
   readonly jobs: ReadonlyMap<string, NamedJob>;
-  readonly worker: Worker;
+  readonly worker: Workers;
   readonly upkeep: (run: TimerRun) => Promise<void>;
 }
 

@@ -48,6 +48,10 @@ export interface StoredRow {
 export interface Arena extends TestDatabase {
   /** Writes the events, each in a transaction of its tenant. */
   tell(...events: readonly EncodedEvent[]): Promise<void>;
+  /** Writes events of one tenant in one transaction. */
+  tellTogether(events: readonly EncodedEvent[]): Promise<void>;
+  /** Has all partitions of a consumer held by a process that has vanished, and whose lease ends soon. */
+  abandon(consumer: string): Promise<void>;
   /** The rows that handlers wrote, in the order in which they did. */
   effects(consumer: string): Promise<readonly Effect[]>;
   stored(consumer: string): Promise<readonly StoredRow[]>;
@@ -88,6 +92,20 @@ export async function openArena(adapter: TestAdapter): Promise<Arena> {
       for (const event of events) {
         await db.withTenant({ tenantId: event.tenantId }, (tx) => appendEvents(tx, [event]));
       }
+    },
+    async tellTogether(events) {
+      const [first] = events;
+      if (first !== undefined) {
+        await db.withTenant({ tenantId: first.tenantId }, (tx) => appendEvents(tx, events));
+      }
+    },
+    async abandon(consumer) {
+      await db.withSystem('event-dispatch', (tx) =>
+        sql`insert into platform.event_places (consumer, partition, holder, fence, leased_until)
+          select ${consumer}, generate_series(0, 63), gen_random_uuid(), 1, clock_timestamp() + interval '500 ms'`.execute(
+          tx,
+        ),
+      );
     },
     effects: (consumer) => readEffects(db, consumer),
     stored: (consumer) => readStored(db, consumer),
@@ -177,13 +195,14 @@ export function recorder(
   };
 }
 
-/** Waits until `read` answers what `isDone` takes; throws with what it answered last after 20 s. */
+/** Waits until `read` answers what `isDone` takes; throws with what it answered last after 20 s, or as told. */
 export async function until<T>(
   read: () => Promise<T> | T,
   isDone: (value: T) => boolean,
   what: string,
+  limitMs = 20_000,
 ): Promise<T> {
-  const deadline = performance.now() + 20_000;
+  const deadline = performance.now() + limitMs;
   for (;;) {
     const value = await read();
     if (isDone(value)) return value;
