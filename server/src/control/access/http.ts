@@ -6,9 +6,15 @@ import {
   listKeys,
   listTenantKeys,
   readKey,
+  readKeyPolicy,
   readTenantKey,
+  readTenantKeyPolicy,
+  replaceKeyPolicy,
+  replaceTenantKeyPolicy,
   revokeKey,
   revokeTenantKey,
+  rotateKey,
+  rotateTenantKey,
 } from '@stoa/contracts';
 import {
   creatingOperatorRoute,
@@ -19,8 +25,18 @@ import {
   type RouteReply,
   tenantRoute,
 } from '#http';
-import { AppError, fromTypeId, type OperatorPrincipal, type TenantPrincipal, versionTag } from '#kernel';
-import type { KeyCaller, KeyStore } from './keys/keys.ts';
+import {
+  actingOperator,
+  actingTenant,
+  AppError,
+  fromTypeId,
+  type OperatorPrincipal,
+  type TenantPrincipal,
+  versionTag,
+} from '#kernel';
+import type { KeyCaller, TenantCaller } from './caller.ts';
+import type { KeyPolicyStore } from './keys/key-policy.ts';
+import type { KeyStore } from './keys/keys.ts';
 
 /** The operator's routes for the keys of any tenant. */
 export function tenantKeyRoutes(store: KeyStore): Route[] {
@@ -30,10 +46,19 @@ export function tenantKeyRoutes(store: KeyStore): Route[] {
         keep(tx, versioned(201, key, { location: `/control/v1/tenants/${params.id}/keys/${key.id}` })),
       ),
     ),
-    operatorRoute(listTenantKeys, async ({ params, query }, principal, context) => {
-      const page = { after: query.after ?? null, limit: query.limit };
-      return { status: 200, body: await store.list(operatorCaller(principal, context, params.id), page) };
-    }),
+    creatingOperatorRoute(rotateTenantKey, async ({ params, body }, principal, context, keep) =>
+      store.rotate(
+        operatorCaller(principal, context, params.id),
+        params.key_id,
+        body,
+        context.ifMatch,
+        (tx, key) => keep(tx, versioned(200, key)),
+      ),
+    ),
+    operatorRoute(listTenantKeys, async ({ params, query }, principal, context) => ({
+      status: 200,
+      body: await store.list(operatorCaller(principal, context, params.id), query),
+    })),
     operatorRoute(readTenantKey, async ({ params }, principal, context) => {
       const caller = operatorCaller(principal, context, params.id);
       return versioned(200, await store.read(caller, params.key_id));
@@ -57,10 +82,15 @@ export function ownKeyRoutes(store: KeyStore): Route[] {
         keep(tx, versioned(201, key, { location: `/v1/keys/${key.id}` })),
       ),
     ),
-    tenantRoute(listKeys, async ({ query }, principal, context) => {
-      const page = { after: query.after ?? null, limit: query.limit };
-      return { status: 200, body: await store.list(tenantCaller(principal, context), page) };
-    }),
+    creatingTenantRoute(rotateKey, async ({ params, body }, principal, context, keep) =>
+      store.rotate(tenantCaller(principal, context), params.id, body, context.ifMatch, (tx, key) =>
+        keep(tx, versioned(200, key)),
+      ),
+    ),
+    tenantRoute(listKeys, async ({ query }, principal, context) => ({
+      status: 200,
+      body: await store.list(tenantCaller(principal, context), query),
+    })),
     tenantRoute(readKey, async ({ params }, principal, context) =>
       versioned(200, await store.read(tenantCaller(principal, context), params.id)),
     ),
@@ -74,7 +104,26 @@ export function ownKeyRoutes(store: KeyStore): Route[] {
   ];
 }
 
-function versioned(
+/** How long a tenant's keys may live: for the operator, and for the tenant itself. */
+export function keyPolicyRoutes(store: KeyPolicyStore): Route[] {
+  return [
+    operatorRoute(readTenantKeyPolicy, async ({ params }, principal, context) =>
+      versioned(200, await store.read(operatorCaller(principal, context, params.id))),
+    ),
+    operatorRoute(replaceTenantKeyPolicy, async ({ params, body }, principal, context) => {
+      const caller = operatorCaller(principal, context, params.id);
+      return versioned(200, await store.replace(caller, body, context.ifMatch));
+    }),
+    tenantRoute(readKeyPolicy, async (_input, principal, context) =>
+      versioned(200, await store.read(tenantCaller(principal, context))),
+    ),
+    tenantRoute(replaceKeyPolicy, async ({ body }, principal, context) =>
+      versioned(200, await store.replace(tenantCaller(principal, context), body, context.ifMatch)),
+    ),
+  ];
+}
+
+export function versioned(
   status: number,
   body: { readonly version: number },
   headers: Readonly<Record<string, string>> = {},
@@ -82,17 +131,21 @@ function versioned(
   return { status, body, headers: { ...headers, ...versionTag(body.version) } };
 }
 
-function operatorCaller(principal: OperatorPrincipal, context: RequestContext, tenant: string): KeyCaller {
+export function operatorCaller(
+  principal: OperatorPrincipal,
+  context: RequestContext,
+  tenant: string,
+): KeyCaller {
   const tenantId = fromTypeId('ten', tenant);
   if (tenantId === null)
     throw new AppError('invalid_request', 'id: must be an id of the form ten_....', { param: 'id' });
   return {
     kind: 'operator',
-    by: { operator: principal.keyId, requestId: context.publicRequestId },
+    by: actingOperator(principal, context),
     tenantId,
   };
 }
 
-function tenantCaller(principal: TenantPrincipal, context: RequestContext): KeyCaller {
-  return { kind: 'tenant', principal, requestId: context.publicRequestId };
+export function tenantCaller(principal: TenantPrincipal, context: RequestContext): TenantCaller {
+  return { kind: 'tenant', principal, acting: actingTenant(principal, context) };
 }

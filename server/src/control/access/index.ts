@@ -1,6 +1,6 @@
 import type { Broadcast } from '#cache';
 import type { Database } from '#db';
-import type { Authenticator, IdempotencyStore, Route } from '#http';
+import type { Authenticator, GuardedClient, IdempotencyStore, Route } from '#http';
 import type {
   Clock,
   HealthPart,
@@ -11,18 +11,25 @@ import type {
   TenantPrincipal,
 } from '#kernel';
 import type { MetricRegistry } from '#telemetry';
-import { createAuthenticator } from './authentication/authenticator.ts';
+import { createAuthenticator, type KnownRefused } from './authentication/authenticator.ts';
 import { ChangePoll, type ChangePollSettings } from './authentication/change-poll.ts';
 import { type ChangedRow, hearKeyChanges, tellChange } from './authentication/change-push.ts';
 import { KeyDirectory, type KeyDirectorySettings } from './authentication/key-directory.ts';
 import { operatorKeyFacts, tenantKeyFacts } from './authentication/key-facts.ts';
 import { lastUseIntervalMs, writeLastUses } from './authentication/last-use.ts';
+import type { UnknownCredentials } from './authentication/unknown-credentials.ts';
 import { selectChanges, selectOperatorKeysById, selectTenantKeys } from './authentication/lookup.sql.ts';
-import { ownKeyRoutes, tenantKeyRoutes } from './http.ts';
+import { keyPolicyRoutes, ownKeyRoutes, tenantKeyRoutes } from './http.ts';
 import { createIdempotencyStore, sweepIdempotencyKeys } from './idempotency/idempotency.ts';
+import { warnOfExpiringKeys } from './keys/expiry-warnings.ts';
+import { createKeyPolicyStore } from './keys/key-policy.ts';
 import { createKeyStore } from './keys/keys.ts';
-import { createOperatorKeyStore } from './keys/operator-keys.ts';
+import { memberRoutes } from './members/http.ts';
+import { createMemberStore } from './members/members.ts';
 import { accessMetrics } from './metrics.ts';
+import { operatorKeyRoutes } from './operator-keys/http.ts';
+import { createOperatorKeyStore } from './operator-keys/operator-keys.ts';
+import { createTokenParts, type TokenParts, type TokenSettings } from './token-parts.ts';
 import type { AccessApi } from './types.ts';
 
 export type * from './types.ts';
@@ -36,9 +43,15 @@ export interface AccessDeps {
   readonly sealer: Sealer;
   /** Between processes. Without one they hear of each other's changes by the poll alone. */
   readonly broadcast?: Broadcast;
+  /** For the key sets of outside issuers, whose URLs tenants give. Without it none can be configured, and none is asked. */
+  readonly outbound?: Pick<GuardedClient, 'call' | 'check'>;
+  /** Bounds the look-ups of wrong credentials; by default nothing does. */
+  readonly unknownCredentials?: UnknownCredentials;
+  /** Told of keys and tokens that were refused though they were right: revoked, expired, elsewhere. Must not throw. */
+  readonly onKnownRefused?: (refused: KnownRefused) => void;
 }
 
-export interface AccessSettings extends ChangePollSettings, KeyDirectorySettings {
+export interface AccessSettings extends ChangePollSettings, KeyDirectorySettings, TokenSettings {
   /** Two base62 characters that the id of every new key starts with; default `00`. */
   readonly cell?: string;
   /** Milliseconds between two writings of last uses; default and least 60,000. */
@@ -63,14 +76,66 @@ export interface AccessModule {
   readonly health: HealthPart;
 }
 
-/** Keys, authentication and idempotency. See README.md. */
+/** Keys, members, access tokens, authentication and idempotency. See README.md. */
 export function createAccess(deps: AccessDeps, settings: AccessSettings = {}): AccessModule {
-  const { db, clock, logger } = deps;
-  const cell = settings.cell ?? '00';
-  const { tenantKeys, operatorKeys, poll, metrics } = createDirectories(deps, settings);
+  const directories = createDirectories(deps, settings);
+  const { tenantKeys, operatorKeys, poll, tokens, metrics } = directories;
+  const { keys, members, keysOfOperator, announce } = createStores(deps, directories, settings.cell ?? '00');
+  return {
+    api: {
+      createOperatorKey: (by, { name, role = 'operator' }) =>
+        keysOfOperator.create(by, { name, role, expires_at: null }, async (_tx, made) => made),
+      createTenantKey: (by, tenantId, key) =>
+        keys.create({ kind: 'operator', by, tenantId }, { ...plainKey, ...key }, async (_tx, made) => made),
+      async tenantChanged(id, version) {
+        await announce({ kind: 'tenant', id, version }, tenantKeys.refreshTenant(id));
+        await tokens.announce(id);
+      },
+      readChanges: () => poll.run(),
+    },
+    authenticator: createAuthenticator({
+      tenantKeys,
+      operatorKeys,
+      tokens: tokens.authenticator,
+      isFresh: () => poll.isFresh(),
+      now: () => deps.clock.now(),
+      onRefused: ({ code }) => metrics.refusals.add(1, { code }),
+      onKnownRefused: deps.onKnownRefused,
+      unknownCredentials: deps.unknownCredentials,
+    }),
+    idempotency: createIdempotencyStore(deps),
+    routes: [
+      ...tenantKeyRoutes(keys),
+      ...ownKeyRoutes(keys),
+      ...operatorKeyRoutes(keysOfOperator),
+      ...keyPolicyRoutes(createKeyPolicyStore(deps)),
+      ...memberRoutes(members),
+      ...tokens.routes,
+    ],
+    tasks: [...tasksOf(deps), ...tokens.tasks],
+    lifecycle: createLifecycle({ ...deps, tenantKeys, operatorKeys, tokens }, poll, settings),
+    health: { name: 'access', isHealthy: () => poll.isHealthy },
+  };
+}
+
+const plainKey = {
+  scopes: null,
+  project_id: null,
+  member_id: null,
+  tags: {},
+  allowed_ips: null,
+  expires_at: null,
+} as const;
+
+/** What is managed here, each change of it announced. */
+function createStores(
+  { db, clock, logger, broadcast }: AccessDeps,
+  { tenantKeys, operatorKeys, tokens }: ReturnType<typeof createDirectories>,
+  cell: string,
+) {
   /** For what was committed: others are told, and this process has read it when the promise resolves. */
   const announce = async (changed: ChangedRow, refreshed: Promise<void>): Promise<void> => {
-    if (deps.broadcast) tellChange(deps.broadcast, changed);
+    if (broadcast) tellChange(broadcast, changed);
     try {
       await refreshed;
     } catch (error) {
@@ -84,48 +149,57 @@ export function createAccess(deps: AccessDeps, settings: AccessSettings = {}): A
     onChanged: ({ key_id: id, tenant_id: tenantId, version }) =>
       announce({ kind: 'key', id, tenantId, version: Number(version) }, tenantKeys.refresh([id])),
   });
-  const operatorKeyStore = createOperatorKeyStore({
+  const members = createMemberStore({
+    db,
+    clock,
+    async onChanged({ tenantId, keys: changed }) {
+      const refreshed = tenantKeys.refresh(changed.map(({ keyId }) => keyId));
+      const rows = changed.map(({ keyId: id, version }) => ({ kind: 'key', id, tenantId, version }) as const);
+      await Promise.allSettled([
+        ...rows.map((row) => announce(row, refreshed)),
+        tokens.announce(tenantId),
+        refreshed,
+      ]);
+    },
+  });
+  const keysOfOperator = createOperatorKeyStore({
     db,
     clock,
     cell,
     onChanged: (id, version) => announce({ kind: 'operator_key', id, version }, operatorKeys.refresh([id])),
   });
-  return {
-    api: {
-      ...operatorKeyStore,
-      createTenantKey: (by, tenantId, key) =>
-        keys.create(
-          { kind: 'operator', by, tenantId },
-          { scopes: null, project_id: null, tags: {}, expires_at: null, ...key },
-          async (_tx, made) => made,
-        ),
-      tenantChanged: (id, version) => announce({ kind: 'tenant', id, version }, tenantKeys.refreshTenant(id)),
-      readChanges: () => poll.run(),
-    },
-    authenticator: createAuthenticator({
-      tenantKeys,
-      operatorKeys,
-      isFresh: () => poll.isFresh(),
-      now: () => clock.now(),
-      onRefused: ({ code }) => metrics.refusals.add(1, { code }),
-    }),
-    idempotency: createIdempotencyStore(deps),
-    routes: [...tenantKeyRoutes(keys), ...ownKeyRoutes(keys)],
-    tasks: [
-      {
-        name: 'access.idempotency-retention',
-        intervalMs: 60 * 60 * 1000,
-        async run() {
-          await sweepIdempotencyKeys(deps);
-        },
-      },
-    ],
-    lifecycle: createLifecycle({ ...deps, tenantKeys, operatorKeys }, poll, settings),
-    health: { name: 'access', isHealthy: () => poll.isHealthy },
-  };
+  return { keys, members, keysOfOperator, announce };
 }
 
-function createDirectories({ db, clock, logger, metrics: registry }: AccessDeps, settings: AccessSettings) {
+/** For one process at a time. */
+function tasksOf(deps: AccessDeps): AccessModule['tasks'] {
+  return [
+    {
+      name: 'access.idempotency-retention',
+      intervalMs: 60 * 60 * 1000,
+      async run() {
+        await sweepIdempotencyKeys(deps);
+      },
+    },
+    {
+      // Each warning is told once however often it runs; a task of a day would wait a day after each start.
+      name: 'access.key-expiry-warnings',
+      intervalMs: 60 * 60 * 1000,
+      async run() {
+        await warnOfExpiringKeys(deps);
+      },
+    },
+  ];
+}
+
+const noCalls = { reason: 'bad_url', detail: 'no outside address is called from here.' } as const;
+const noOutbound: NonNullable<AccessDeps['outbound']> = {
+  check: () => noCalls,
+  call: async () => ({ outcome: 'refused', refusal: noCalls }),
+};
+
+function createDirectories(deps: AccessDeps, settings: AccessSettings) {
+  const { db, clock, logger, metrics: registry } = deps;
   const tenantKeys: KeyDirectory<TenantPrincipal> = new KeyDirectory(
     {
       clock,
@@ -150,8 +224,18 @@ function createDirectories({ db, clock, logger, metrics: registry }: AccessDeps,
   );
   const poll = new ChangePoll(
     {
-      loadChanges: (windowMs) =>
-        db.withSystem('key-lookup', (tx) => selectChanges(tx, windowMs), { deadlineMs: 2000 }),
+      async loadChanges(windowMs) {
+        const changes = await db.withSystem(
+          'key-lookup',
+          async (tx) => ({
+            ofKeys: await selectChanges(tx, windowMs),
+            ofTokens: await tokens.selectChanges(tx, windowMs),
+          }),
+          { deadlineMs: 2000 },
+        );
+        await tokens.applyChanges(changes.ofTokens);
+        return changes.ofKeys;
+      },
       tenantKeys,
       operatorKeys,
       clock,
@@ -160,17 +244,22 @@ function createDirectories({ db, clock, logger, metrics: registry }: AccessDeps,
     },
     settings,
   );
+  const { broadcast } = deps;
+  const isFresh = (): boolean => poll.isFresh();
+  const outbound = deps.outbound ?? noOutbound;
+  const tokens = createTokenParts({ ...deps, broadcast, outbound, tenantKeys, isFresh }, settings);
   const metrics = accessMetrics(registry, {
+    cachedTokens: tokens.cachedTokens,
     cachedKeys: () => tenantKeys.size + operatorKeys.size,
     pendingLookups: () => tenantKeys.pendingCount + operatorKeys.pendingCount,
     unknownKeys: () => tenantKeys.unknownCount + operatorKeys.unknownCount,
     changesAgeSeconds: () => poll.ageMs() / 1000,
   });
-  return { tenantKeys, operatorKeys, poll, metrics };
+  return { tenantKeys, operatorKeys, poll, tokens, metrics };
 }
 
 function createLifecycle(
-  deps: Parameters<typeof writeLastUses>[0] & Pick<AccessDeps, 'broadcast'>,
+  deps: Parameters<typeof writeLastUses>[0] & Pick<AccessDeps, 'broadcast'> & { readonly tokens: TokenParts },
   poll: ChangePoll,
   settings: AccessSettings,
 ): Lifecycle {
@@ -186,11 +275,13 @@ function createLifecycle(
       poll.start();
       const { broadcast, logger } = deps;
       if (broadcast) stopHearing ??= hearKeyChanges({ broadcast, logger }, poll);
+      await deps.tokens.start();
       timer ??= setInterval(write, intervalMs);
     },
     async stop() {
       clearInterval(timer);
       timer = undefined;
+      await deps.tokens.stop();
       await stopHearing?.();
       stopHearing = undefined;
       await poll.stop();

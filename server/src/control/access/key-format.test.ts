@@ -1,5 +1,7 @@
 import assert from 'node:assert/strict';
 import { createHash } from 'node:crypto';
+import { readFileSync } from 'node:fs';
+import path from 'node:path';
 import { test } from 'node:test';
 import { crc32 } from 'node:zlib';
 import { operatorKeyPattern, tenantKeyPattern } from '@stoa/contracts';
@@ -14,6 +16,7 @@ import {
   keyIdIn,
   keyPrefixes,
   makeKey,
+  makeKeyOfId,
 } from './key-format.ts';
 
 const base62 = '0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz';
@@ -133,4 +136,37 @@ test('the credential is read from a bearer header alone, the scheme in any case'
 test('a cell is named by two base62 characters', () => {
   for (const cell of ['', '0', '000', '-1', 'é0']) assert.throws(() => makeKey(keyPrefixes.tenant, cell));
   assert.equal(makeKey(keyPrefixes.tenant, 'zZ').keyId.slice(0, 2), 'zZ');
+});
+
+test('another secret of a key keeps its prefix and id and shares nothing else', () => {
+  const first = makeKey(keyPrefixes.tenant, '00');
+  const second = makeKeyOfId(keyPrefixes.tenant, first.keyId);
+  assert.equal(second.key.slice(0, 21), first.key.slice(0, 21));
+  assert.ok(isWellFormedKey(second.key));
+  assert.notEqual(second.key.slice(21, 51), first.key.slice(21, 51));
+  assert.ok(isKeyWithHash(second.key, second.hash) && !isKeyWithHash(second.key, first.hash));
+  assert.throws(() => makeKeyOfId(keyPrefixes.tenant, 'short'));
+});
+
+test('the rule for gitleaks is the form of a key, no more and no less', () => {
+  const file = path.join(import.meta.dirname, '../../../../docs/reference/gitleaks.toml');
+  const source = /^regex = '''(.*)'''$/m.exec(readFileSync(file, 'utf8'))?.[1];
+  assert.ok(source !== undefined);
+  const rule = new RegExp(source, 'g');
+  for (const prefix of Object.values(keyPrefixes)) {
+    for (let index = 0; index < 500; index++) {
+      const { key } = makeKey(prefix, '00');
+      for (const text of [key, `"${key}"`, `KEY=${key};`, `Bearer ${key}\n`])
+        assert.deepEqual(text.match(rule), [key]);
+      for (const text of [
+        key.slice(0, -1),
+        `${key}0`,
+        `x${key}`,
+        key.replace('stoa', 'stua'),
+        key.replace('_', '-'),
+      ])
+        assert.equal(text.match(rule), null, text);
+      assert.equal(key.replace(/^stoa_../, 'stoa_xx').match(rule), null);
+    }
+  }
 });

@@ -74,7 +74,12 @@ export interface NewKey {
 /** Makes a key. `cell` is two base62 characters. */
 export function makeKey(prefix: KeyPrefix, cell: string): NewKey {
   if (!/^[0-9A-Za-z]{2}$/.test(cell)) throw new Error('a cell is named by two base62 characters');
-  const keyId = cell + randomBase62(idLength - cellLength);
+  return makeKeyOfId(prefix, cell + randomBase62(idLength - cellLength));
+}
+
+/** Makes a key of an id that exists, with another secret. */
+export function makeKeyOfId(prefix: KeyPrefix, keyId: string): NewKey {
+  if (!isKeyId(keyId)) throw new Error('no key can have this id');
   const unchecked = `${prefix}${keyId}_${randomBase62(secretLength)}`;
   const key = unchecked + checkOf(unchecked);
   return { keyId, key, hash: hashOfKey(key), lastFour: key.slice(-4) };

@@ -341,6 +341,19 @@ test('developers and viewers, and admins whose scopes leave it out, do not manag
   }
 });
 
+test('a key moves no key out of its project, or into another, that may do more than itself', async () => {
+  const tenantId = await newTenant();
+  const narrow = await newKey(tenantId, { scopes: ['keys:write'] });
+  const inProject = await newKey(tenantId, { project_id: 'search' });
+  const move = (key: string, projectId: string | null): Promise<Answer> =>
+    plane.open('PATCH', `/v1/keys/${inProject.id}`, { key, body: { project_id: projectId } });
+  for (const projectId of [null, 'other'])
+    expectError(await move(narrow.key, projectId), 403, 'permission_denied');
+  const strong = await newKey(tenantId);
+  const moved = await move(strong.key, null);
+  assert.deepEqual([moved.status, apiKey.parse(moved.body).project_id], [200, null]);
+});
+
 test('a key grants no more than it holds: neither a role, nor a scope, nor a longer life', async () => {
   const tenantId = await newTenant();
   const scopes = ['keys:read', 'keys:write', 'models:read'];

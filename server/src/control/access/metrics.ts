@@ -3,6 +3,7 @@ import type { Counter, MetricRegistry } from '#telemetry';
 /** What is read when somebody scrapes. */
 export interface AccessReadings {
   readonly cachedKeys: () => number;
+  readonly cachedTokens: () => number;
   readonly pendingLookups: () => number;
   readonly unknownKeys: () => number;
   readonly changesAgeSeconds: () => number;
@@ -19,6 +20,10 @@ export function accessMetrics(registry: MetricRegistry, readings: AccessReadings
   registry.observedGauge(
     { name: 'stoa_auth_cached_keys', help: 'API keys in the cache of this process' },
     readings.cachedKeys,
+  );
+  registry.observedGauge(
+    { name: 'stoa_auth_cached_tokens', help: 'Verified access tokens in the cache of this process' },
+    readings.cachedTokens,
   );
   registry.observedGauge(
     { name: 'stoa_auth_pending_lookups', help: 'Key ids that wait for a look-up or are in one' },

@@ -1,12 +1,15 @@
-import type { ApiKeyObject, CreateKeyBody } from '@stoa/contracts';
+import type { ApiKeyObject, CreateKeyBody, OperatorRole } from '@stoa/contracts';
 import type { OperatorContext } from '#db';
 import type { TenantId } from '#kernel';
-import type { OperatorKeyStore } from './keys/operator-keys.ts';
-
-export type { OperatorKey } from './keys/operator-keys.ts';
+import type { NewOperatorKey } from './operator-keys/operator-keys.ts';
 
 /** What the composition, the set-up and the commands ask of access; requests go through the routes. */
-export interface AccessApi extends OperatorKeyStore {
+export interface AccessApi {
+  /** A key for the operator; `key` is its plaintext, shown this once. `by` is `system:set-up` for the first; default `operator`. */
+  createOperatorKey(
+    by: OperatorContext,
+    key: { readonly name: string; readonly role?: OperatorRole },
+  ): Promise<NewOperatorKey>;
   /** A key for a tenant, made by the operator or by `system:set-up`; `key` is its plaintext, shown this once. */
   createTenantKey(
     by: OperatorContext,

@@ -19,6 +19,8 @@ function facts(
     keyId,
     tenantId: 'tenant',
     hash: new Uint8Array(32),
+    previous: null,
+    networks: null,
     expiresAtMs: Infinity,
     refusal: null,
     version: 1,

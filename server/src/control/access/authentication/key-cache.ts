@@ -1,5 +1,13 @@
-import type { AppError, Standing } from '#kernel';
+import type { AppError, NetworkSet, Standing } from '#kernel';
 import { invalidApiKey, keyExpired, tenantSuspended } from '../refusals.ts';
+
+/** The secret that a rotation replaced. */
+export interface PreviousSecret {
+  /** SHA-256 of the whole key. */
+  readonly hash: Uint8Array;
+  /** Until when it is accepted beside the present one, Unix milliseconds. */
+  readonly untilMs: number;
+}
 
 /** What the database says of a key. */
 export interface KeyFacts<Principal> {
@@ -8,6 +16,9 @@ export interface KeyFacts<Principal> {
   readonly tenantId: string | null;
   /** SHA-256 of the whole key. */
   readonly hash: Uint8Array;
+  readonly previous: PreviousSecret | null;
+  /** Where the key may be used from; null for everywhere. */
+  readonly networks: NetworkSet | null;
   /** Unix milliseconds; Infinity where the key does not expire. */
   readonly expiresAtMs: number;
   /** Why the key is refused, its expiry apart. */
@@ -23,6 +34,8 @@ export interface CachedKey<Principal> {
   readonly keyId: string;
   tenantId: string | null;
   hash: Uint8Array;
+  previous: PreviousSecret | null;
+  networks: NetworkSet | null;
   principal: Principal;
   /** Shared by every principal made of this key, also by those that requests still hold. */
   readonly standing: Standing;
@@ -100,6 +113,8 @@ export class KeyCache<Principal> {
     if (known) {
       known.tenantId = facts.tenantId;
       known.hash = facts.hash;
+      known.previous = facts.previous;
+      known.networks = facts.networks;
       known.expiresAtMs = facts.expiresAtMs;
       known.version = facts.version;
       known.tenantVersion = facts.tenantVersion;
@@ -109,11 +124,13 @@ export class KeyCache<Principal> {
     }
     const standing = this.#evicted.get(facts.keyId)?.standing.deref() ?? { refusal: null };
     standing.refusal = refusalAt(facts, nowMs);
-    const { keyId, tenantId, hash, expiresAtMs, version, tenantVersion } = facts;
+    const { keyId, tenantId, hash, previous, networks, expiresAtMs, version, tenantVersion } = facts;
     const entry: CachedKey<Principal> = {
       keyId,
       tenantId,
       hash,
+      previous,
+      networks,
       principal: facts.principal(standing),
       standing,
       expiresAtMs,

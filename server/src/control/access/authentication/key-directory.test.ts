@@ -27,6 +27,8 @@ function table() {
         keyId,
         tenantId: 'tenant',
         hash: new Uint8Array(32),
+        previous: null,
+        networks: null,
         expiresAtMs: Infinity,
         refusal: isRevoked ? keyRevoked : null,
         version,

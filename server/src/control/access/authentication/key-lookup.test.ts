@@ -121,3 +121,28 @@ test('a failed query fails those who waited for it and nobody after them', async
   loads.answerAll(1);
   assert.equal(await again, 'found a');
 });
+
+test('an id that the database cannot take is unknown, and fails none of those that it went out with', async () => {
+  let queries = 0;
+  const lookup = new KeyLookup<string>(
+    {
+      monotonic: () => 0,
+      async load(keyIds) {
+        queries += 1;
+        await settled();
+        if (keyIds.some((id) => id.includes('\u0000')))
+          throw new AppError('invalid_text', 'It cannot be stored.');
+        return new Map(keyIds.map((id) => [id, id]));
+      },
+    },
+    { concurrentQueries: 1 },
+  );
+  const ids = Array.from({ length: 300 }, (_, index) => (index === 77 ? 'bad\u0000' : `key${index}`));
+  const found = await Promise.all(ids.map((id) => lookup.find(id)));
+  assert.deepEqual(
+    found,
+    ids.map((id) => (id.startsWith('bad') ? null : id)),
+  );
+  assert.ok(queries < 30, `${queries} queries`);
+  assert.equal(lookup.pendingCount, 0);
+});

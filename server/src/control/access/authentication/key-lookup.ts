@@ -1,4 +1,4 @@
-import { type AppError, toAppError } from '#kernel';
+import { AppError, toAppError } from '#kernel';
 import { tooManyLookups } from '../refusals.ts';
 
 /**
@@ -104,20 +104,29 @@ export class KeyLookup<Found> {
 
   /** Each waiting caller gets the outcome, whatever it is. */
   #query(keyIds: readonly string[]): void {
-    this.#ports
-      .load(keyIds)
-      .then(
-        (found) => {
-          for (const keyId of keyIds) this.#settle(keyId, found.get(keyId) ?? null);
-        },
-        (error: unknown) => {
-          for (const keyId of keyIds) this.#take(keyId)?.reject(toAppError(error));
-        },
-      )
-      .finally(() => {
-        this.#running -= 1;
-        this.#startQueries();
-      });
+    const goOn = (): void => {
+      this.#running -= 1;
+      this.#startQueries();
+    };
+    this.#load(keyIds).then(goOn, goOn);
+  }
+
+  /** Never rejects. An id that no text column holds is in no table, and must not fail those that it went out with. */
+  async #load(keyIds: readonly string[]): Promise<void> {
+    try {
+      const found = await this.#ports.load(keyIds);
+      for (const keyId of keyIds) this.#settle(keyId, found.get(keyId) ?? null);
+    } catch (error) {
+      if (!(error instanceof AppError) || error.code !== 'invalid_text') {
+        for (const keyId of keyIds) this.#take(keyId)?.reject(toAppError(error));
+      } else if (keyIds.length === 1) {
+        for (const keyId of keyIds) this.#settle(keyId, null);
+      } else {
+        const half = Math.ceil(keyIds.length / 2);
+        await this.#load(keyIds.slice(0, half));
+        await this.#load(keyIds.slice(half));
+      }
+    }
   }
 
   #settle(keyId: string, found: Found | null): void {

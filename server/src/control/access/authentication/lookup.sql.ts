@@ -1,4 +1,4 @@
-import type { Role, TenantState } from '@stoa/contracts';
+import type { OperatorRole, Role, TenantState } from '@stoa/contracts';
 import { sql } from 'kysely';
 import type { SystemHandle } from '#db';
 
@@ -10,6 +10,15 @@ export interface TenantKeyRow {
   readonly scopes: readonly string[] | null;
   readonly project_id: string | null;
   readonly tags: string;
+  readonly allowed_ips: readonly string[] | null;
+  readonly previous_hash: Uint8Array | null;
+  readonly previous_until: Date | null;
+  readonly member_id: string | null;
+  /** Null where the key has no member, or the member has no role in the whole tenant. */
+  readonly member_role: Role | null;
+  /** JSON text; null where the key has no member. */
+  readonly member_projects: string | null;
+  readonly member_removed_at: Date | null;
   readonly expires_at: Date | null;
   readonly revoked_at: Date | null;
   readonly version: bigint;
@@ -17,15 +26,18 @@ export interface TenantKeyRow {
   readonly tenant_version: bigint;
 }
 
-/** Keys with the state of their tenants. By api_keys_by_key_id, then the tenants' primary key. */
+/** Keys with the state of their tenants and members. By api_keys_by_key_id, then the others' primary keys. */
 export async function selectTenantKeys(
   tx: SystemHandle,
   keyIds: readonly string[],
 ): Promise<readonly TenantKeyRow[]> {
   const { rows } = await sql<TenantKeyRow>`
-    select k.key_id, k.tenant_id, k.hash, k.role, k.scopes, k.project_id, k.tags, k.expires_at, k.revoked_at, k.version,
-           t.state, t.version as tenant_version
+    select k.key_id, k.tenant_id, k.hash, k.role, k.scopes, k.project_id, k.tags, k.allowed_ips,
+           k.previous_hash, k.previous_until, k.expires_at, k.revoked_at, k.version,
+           k.member_id::text, m.role as member_role, m.projects as member_projects,
+           m.removed_at as member_removed_at, t.state, t.version as tenant_version
     from tenant.api_keys k join tenant.tenants t on t.tenant_id = k.tenant_id
+    left join tenant.members m on m.tenant_id = k.tenant_id and m.member_id = k.member_id
     where k.key_id = any(${keyIds}::text[])
   `.execute(tx);
   return rows;
@@ -33,6 +45,7 @@ export async function selectTenantKeys(
 
 export interface OperatorKeyLookupRow {
   readonly key_id: string;
+  readonly role: OperatorRole;
   readonly hash: Uint8Array;
   readonly expires_at: Date | null;
   readonly revoked_at: Date | null;
@@ -45,7 +58,7 @@ export async function selectOperatorKeysById(
   keyIds: readonly string[],
 ): Promise<readonly OperatorKeyLookupRow[]> {
   const { rows } = await sql<OperatorKeyLookupRow>`
-    select key_id, hash, expires_at, revoked_at, version
+    select key_id, role, hash, expires_at, revoked_at, version
     from platform.operator_keys where key_id = any(${keyIds}::text[])
   `.execute(tx);
   return rows;

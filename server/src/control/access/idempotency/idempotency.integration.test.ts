@@ -22,7 +22,7 @@ let clock: ManualClock;
 let deps: IdempotencyDeps;
 let store: IdempotencyStore;
 let tenantPrincipal: TenantPrincipal;
-const operator: OperatorPrincipal = { kind: 'operator', keyId: '00operator00' };
+const operator: OperatorPrincipal = { kind: 'operator', keyId: '00operator00', role: 'operator' };
 
 async function newPrincipal(keyId: string): Promise<TenantPrincipal> {
   return {
@@ -77,7 +77,9 @@ async function change(
 
 async function changesNamed(name: string): Promise<number> {
   const { rows } = await database.db.withOperator({ operator: 'system:test' }, 'count', (tx) =>
-    sql<{ count: bigint }>`select count(*) from platform.audit_entries where reason = ${name}`.execute(tx),
+    sql<{
+      count: bigint;
+    }>`select count(*) from platform.operator_audit_entries where reason = ${name}`.execute(tx),
   );
   return Number(rows[0]?.count);
 }

@@ -1,6 +1,6 @@
 import type { Database, SystemHandle, TenantHandle } from '#db';
 import type { IdempotencyStore, KeepAnswer, RouteReply } from '#http';
-import { AppError, type Clock, type Logger, newUuid, type Sealer } from '#kernel';
+import { AppError, type Clock, type Logger, newUuid, type Principal, type Sealer } from '#kernel';
 import {
   claimPlace,
   deleteExpired,
@@ -51,7 +51,7 @@ export function createIdempotencyStore(deps: IdempotencyDeps): IdempotencyStore 
       }
       const place: IdempotencyPlace = {
         tenantId: principal.kind === 'tenant' ? principal.tenantId : null,
-        keyId: principal.keyId,
+        keyId: callerOf(principal),
         endpointId,
         idempotencyKey: key,
       };
@@ -77,6 +77,15 @@ export function createIdempotencyStore(deps: IdempotencyDeps): IdempotencyStore 
       return reply;
     },
   };
+}
+
+/**
+ * Whose answers are remembered together: a key's, with the tokens that were made with it. All tokens of an outside issuer
+ * have its id as their key, so there it is each member's, and where the issuer names none, each token's own.
+ */
+function callerOf(principal: Principal): string {
+  if (principal.kind === 'operator' || !principal.keyId.startsWith('isr_')) return principal.keyId;
+  return `${principal.keyId} ${principal.memberId ?? principal.tokenId ?? ''}`;
 }
 
 async function throughDoor<T>(

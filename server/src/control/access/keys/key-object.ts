@@ -1,8 +1,9 @@
 import { type ApiKeyObject, isPermission, type Permission } from '@stoa/contracts';
+import { toTypeId } from '#kernel';
 import type { KeyRow } from './keys.sql.ts';
 
-/** A key as the wire shows it. */
-export function keyObject(row: KeyRow): ApiKeyObject {
+/** A key as the wire shows it at a time, Unix milliseconds. */
+export function keyObject(row: KeyRow, nowMs: number): ApiKeyObject {
   const time = (value: Date | null): string | null => value?.toISOString() ?? null;
   return {
     id: row.key_id,
@@ -11,7 +12,9 @@ export function keyObject(row: KeyRow): ApiKeyObject {
     role: row.role,
     scopes: scopesFrom(row.scopes),
     project_id: row.project_id,
+    member_id: row.member_id === null ? null : toTypeId('mem', row.member_id),
     tags: tagsFrom(row.tags),
+    allowed_ips: row.allowed_ips === null ? null : [...row.allowed_ips],
     last_four: row.last_four,
     // Which of the operator's keys it was is in the audit entries, and no business of the tenant.
     created_by: row.created_by.startsWith('key:') ? row.created_by : 'operator',
@@ -21,6 +24,9 @@ export function keyObject(row: KeyRow): ApiKeyObject {
     expires_at: time(row.expires_at),
     revoked_at: time(row.revoked_at),
     last_used_at: time(row.last_used_at),
+    rotated_at: time(row.rotated_at),
+    previous_secret_expires_at:
+      (row.previous_until?.getTime() ?? 0) > nowMs ? time(row.previous_until) : null,
   };
 }
 

@@ -1,27 +1,43 @@
-import type { ApiKeyObject, ChangeKeyBody, CreateKeyBody } from '@stoa/contracts';
-import type { Database, OperatorContext } from '#db';
+import type {
+  ApiKeyObject,
+  ChangeKeyBody,
+  CreateKeyBody,
+  KeyListQuery,
+  RotateKeyBody,
+} from '@stoa/contracts';
+import type { Database } from '#db';
 import { appendEvents } from '#events';
-import { AppError, type Clock, type Page, pageOf, requireVersion, type TenantPrincipal } from '#kernel';
-import { isKeyId, keyPrefixes, makeKey } from '../key-format.ts';
-import { requireWithinOwnGrant } from './grant-bound.ts';
+import { AppError, type Clock, fromTypeId, type Page, pageOf, requireVersion, toTypeId } from '#kernel';
+import {
+  actOf,
+  creatorOf,
+  type KeyCaller,
+  noSuchKey,
+  requireLivingTenant,
+  requireTenant,
+  shownCaller,
+  throughDoor,
+} from '../caller.ts';
+import { memberRoleIn, projectsFrom } from '../members/member-role.ts';
+import { selectMember } from '../members/members.sql.ts';
+import { isKeyId, keyPrefixes, makeKey, makeKeyOfId } from '../key-format.ts';
+import { readAllowedIps } from './allowed-ips.ts';
+import { boundsOf, requireWithinOwnGrant } from './grant-bound.ts';
 import { keyObject, scopesFrom } from './key-object.ts';
+import { beyondPolicy, requireLifetime } from './key-policy.ts';
 import {
   insertKey,
+  type KeyFilter,
   type KeyHandle,
   type KeyRow,
   type KeyValues,
   lockKey,
+  replaceSecret,
   selectKey,
   selectKeys,
-  selectTenantState,
   updateKey,
 } from './keys.sql.ts';
 import { keyTold } from './told.ts';
-
-/** Who manages keys: the operator, for any tenant, or a key of the tenant itself. */
-export type KeyCaller =
-  | { readonly kind: 'operator'; readonly by: OperatorContext; readonly tenantId: string }
-  | { readonly kind: 'tenant'; readonly principal: TenantPrincipal; readonly requestId?: string };
 
 export interface KeyStoreDeps {
   readonly db: Database;
@@ -34,7 +50,10 @@ export interface KeyStoreDeps {
 
 type NewKey = ApiKeyObject & { readonly key: string };
 
-/** Errors: `not_found` also for keys of other tenants; `conflict` for a deleted tenant or a revoked key. */
+/**
+ * Errors: `not_found` also for keys of other tenants; `conflict` for a deleted tenant or a revoked key;
+ * `key_lifetime_exceeded` where an end is set that the tenant's key policy does not allow.
+ */
 export interface KeyStore {
   /** `answer` makes the result, inside the transaction, of the new key and its plaintext, in `key`, shown this once. */
   create<Answer>(
@@ -42,7 +61,7 @@ export interface KeyStore {
     body: CreateKeyBody,
     answer: (tx: KeyHandle, made: NewKey) => Promise<Answer>,
   ): Promise<Answer>;
-  list(caller: KeyCaller, page: { after: string | null; limit: number }): Promise<Page<ApiKeyObject>>;
+  list(caller: KeyCaller, query: KeyListQuery): Promise<Page<ApiKeyObject>>;
   read(caller: KeyCaller, keyId: string): Promise<ApiKeyObject>;
   change(
     caller: KeyCaller,
@@ -50,53 +69,62 @@ export interface KeyStore {
     body: ChangeKeyBody,
     ifMatch: string | null,
   ): Promise<ApiKeyObject>;
+  /**
+   * Gives a key a new secret under its id. The present one is accepted beside it for the overlap, one that was before that
+   * no more, so that at most two are accepted. A key that has expired comes back by a new end, with its new secret alone.
+   * A tenant's caller must hold all that the key grants, since it is shown the key.
+   */
+  rotate<Answer>(
+    caller: KeyCaller,
+    keyId: string,
+    body: RotateKeyBody,
+    ifMatch: string | null,
+    answer: (tx: KeyHandle, rotated: NewKey) => Promise<Answer>,
+  ): Promise<Answer>;
   /** For good. Revoking a revoked key changes nothing. */
   revoke(caller: KeyCaller, keyId: string, ifMatch: string | null): Promise<ApiKeyObject>;
 }
 
-async function throughDoor<T>(
-  db: Database,
-  caller: KeyCaller,
-  reason: string,
-  fn: (tx: KeyHandle, tenantId: string) => Promise<T>,
-): Promise<T> {
-  if (caller.kind === 'tenant') {
-    const { tenantId } = caller.principal;
-    const { requestId } = caller;
-    const context = requestId === undefined ? { tenantId } : { tenantId, requestId };
-    return db.withTenant(context, (tx) => fn(tx, tenantId));
-  }
-  const { by, tenantId } = caller;
-  return db.withOperator({ ...by, tenantId }, reason, (tx) => fn(tx, tenantId));
-}
-
 /** Runs `decide` on the locked row and writes what it answers; null leaves the row as it is. */
 async function changeLocked(
-  { db, onChanged }: KeyStoreDeps,
-  call: { caller: KeyCaller; keyId: string; reason: string; ifMatch: string | null },
+  { db, clock, onChanged }: KeyStoreDeps,
+  call: { caller: KeyCaller; keyId: string; verb: 'change' | 'revoke'; ifMatch: string | null },
   decide: (tx: KeyHandle, row: KeyRow) => Promise<KeyValues | null>,
 ): Promise<ApiKeyObject> {
-  const { caller, keyId, reason, ifMatch } = call;
+  const { caller, keyId, verb, ifMatch } = call;
   if (!isKeyId(keyId)) throw noSuchKey();
-  const { row, isChanged } = await throughDoor(db, caller, `${reason} ${keyId}`, async (tx, tenantId) => {
-    const found = await lockKey(tx, tenantId, keyId);
-    if (found === undefined) throw noSuchKey();
-    requireVersion(ifMatch, Number(found.version));
-    const values = await decide(tx, found);
-    if (values === null) return { row: found, isChanged: false };
-    const changed = await updateKey(tx, tenantId, keyId, values);
-    await appendEvents(tx, [keyTold(found, changed, shownCaller(caller))]);
-    return { row: changed, isChanged: true };
-  });
+  const { row, isChanged } = await throughDoor(
+    db,
+    caller,
+    `tenant_keys.${verb} ${keyId}`,
+    async (tx, tenantId) => {
+      const found = await lockKey(tx, tenantId, keyId);
+      if (found === undefined) throw noSuchKey();
+      requireVersion(ifMatch, Number(found.version));
+      const values = await decide(tx, found);
+      if (values === null) return { row: found, isChanged: false };
+      const changed = await updateKey(tx, tenantId, keyId, values);
+      await appendEvents(tx, [keyTold(found, changed, shownCaller(caller))]);
+      const now = clock.now();
+      await tx.audit({
+        action: actOf(caller, `keys.${verb}`),
+        resource: audited(keyId),
+        before: keyObject(found, now),
+        after: keyObject(changed, now),
+      });
+      return { row: changed, isChanged: true };
+    },
+  );
   if (isChanged) await onChanged(row);
-  return keyObject(row);
+  return keyObject(row, clock.now());
 }
 
 export function createKeyStore(deps: KeyStoreDeps): KeyStore {
   const { db, clock } = deps;
   return {
     create: (caller, body, answer) => create(deps, caller, body, answer),
-    list: (caller, page) => list(db, caller, page),
+    rotate: (caller, keyId, body, ifMatch, answer) => rotate(deps, { caller, keyId, ifMatch }, body, answer),
+    list: (caller, query) => list(deps, caller, query),
 
     async read(caller, keyId) {
       if (!isKeyId(keyId)) throw noSuchKey();
@@ -104,24 +132,26 @@ export function createKeyStore(deps: KeyStoreDeps): KeyStore {
         selectKey(tx, tenantId, keyId),
       );
       if (row === undefined) throw noSuchKey();
-      return keyObject(row);
+      return keyObject(row, clock.now());
     },
 
     async change(caller, keyId, body, ifMatch) {
-      const call = { caller, keyId, reason: 'tenant_keys.change', ifMatch };
+      const call = { caller, keyId, verb: 'change' as const, ifMatch };
       return changeLocked(deps, call, async (tx, row) => {
         if (row.revoked_at !== null)
           throw new AppError('conflict', 'The key is revoked; it cannot be changed.');
         const values = changedValues(row, body, new Date(clock.now()));
-        const changesGrant =
-          body.role !== undefined || body.scopes !== undefined || body.expires_at !== undefined;
-        if (changesGrant) await requireGrantable(tx, caller, values);
+        const { role, scopes, project_id: projectId, expires_at: expiresAt, allowed_ips: allowedIps } = body;
+        if ([role, scopes, projectId, expiresAt, allowedIps].some((value) => value !== undefined))
+          await requireGrantable(tx, caller, values);
+        if (expiresAt !== undefined)
+          await requireLifetime(tx, row.tenant_id, row.rotated_at ?? row.created_at, values.expiresAt);
         return values;
       });
     },
 
     async revoke(caller, keyId, ifMatch) {
-      const call = { caller, keyId, reason: 'tenant_keys.revoke', ifMatch };
+      const call = { caller, keyId, verb: 'revoke' as const, ifMatch };
       return changeLocked(deps, call, async (_tx, row) =>
         row.revoked_at === null ? { ...storedValues(row), revokedAt: new Date(clock.now()) } : null,
       );
@@ -141,56 +171,159 @@ async function create<Answer>(
   return throughDoor(db, caller, `tenant_keys.create ${keyId}`, async (tx, tenantId) => {
     await requireLivingTenant(tx, tenantId);
     await requireGrantable(tx, caller, values);
-    const made = { tenantId, keyId, hash, lastFour, createdAt, createdBy: creatorOf(caller) };
+    await requireLifetime(tx, tenantId, createdAt, values.expiresAt);
+    const memberId = await requireHolder(tx, tenantId, { ...body, member_id: holderFor(caller, body) });
+    const made = { tenantId, keyId, hash, lastFour, createdAt, createdBy: creatorOf(caller), memberId };
     const row = await insertKey(tx, made, values);
     await appendEvents(tx, [keyTold(null, row, shownCaller(caller))]);
-    return answer(tx, { ...keyObject(row), key });
+    const shown = keyObject(row, clock.now());
+    await tx.audit({ action: actOf(caller, 'keys.create'), resource: audited(keyId), after: shown });
+    return answer(tx, { ...shown, key });
   });
 }
 
+function audited(keyId: string) {
+  return { type: 'api_key', id: keyId };
+}
+
+async function rotate<Answer>(
+  { db, clock, onChanged }: KeyStoreDeps,
+  call: { caller: KeyCaller; keyId: string; ifMatch: string | null },
+  body: RotateKeyBody,
+  answer: (tx: KeyHandle, rotated: NewKey) => Promise<Answer>,
+): Promise<Answer> {
+  const { caller, keyId, ifMatch } = call;
+  if (!isKeyId(keyId)) throw noSuchKey();
+  const now = new Date(clock.now());
+  const { key, hash, lastFour } = makeKeyOfId(keyPrefixes.tenant, keyId);
+  const done = await throughDoor(db, caller, `tenant_keys.rotate ${keyId}`, async (tx, tenantId) => {
+    await requireLivingTenant(tx, tenantId);
+    const found = await lockKey(tx, tenantId, keyId);
+    if (found === undefined) throw noSuchKey();
+    requireVersion(ifMatch, Number(found.version));
+    if (found.revoked_at !== null)
+      throw new AppError('conflict', 'The key is revoked; make a new one in its place.');
+    const isExpired = found.expires_at !== null && found.expires_at <= now;
+    if (isExpired && body.expires_at === undefined)
+      throw new AppError(
+        'conflict',
+        'The key has expired; send an expires_at, or make a new one in its place.',
+      );
+    const expiresAt = body.expires_at === undefined ? found.expires_at : futureTime(body.expires_at, now);
+    await requireGrantable(tx, caller, { ...storedValues(found), expiresAt });
+    await requireLifetime(tx, tenantId, now, expiresAt);
+    const overlapMs = isExpired ? 0 : body.overlap_seconds * 1000;
+    const secret = { hash, lastFour, rotatedAt: now, previousUntil: new Date(now.getTime() + overlapMs) };
+    const rotated = await replaceSecret(tx, tenantId, keyId, secret, expiresAt);
+    await appendEvents(tx, [keyTold(found, rotated, shownCaller(caller))]);
+    const shown = keyObject(rotated, now.getTime());
+    await tx.audit({
+      action: actOf(caller, 'keys.rotate'),
+      resource: audited(keyId),
+      before: keyObject(found, now.getTime()),
+      after: shown,
+    });
+    return { rotated, answer: await answer(tx, { ...shown, key }) };
+  });
+  await onChanged(done.rotated);
+  return done.answer;
+}
+
 async function list(
-  db: Database,
+  { db, clock }: KeyStoreDeps,
   caller: KeyCaller,
-  page: { after: string | null; limit: number },
+  query: KeyListQuery,
 ): Promise<Page<ApiKeyObject>> {
-  const canExist = page.after === null || isKeyId(page.after);
+  const { after = null, limit } = query;
+  const canExist = after === null || isKeyId(after);
+  const now = new Date(clock.now());
   const rows = await throughDoor(db, caller, 'tenant_keys.list', async (tx, tenantId) => {
-    if ((await selectTenantState(tx, tenantId)) === null) throw noSuchTenant();
-    return canExist ? selectKeys(tx, tenantId, page) : null;
+    await requireTenant(tx, tenantId);
+    if (!canExist) return null;
+    const filter = await filterOf(tx, tenantId, query, now);
+    return filter === 'none' ? [] : selectKeys(tx, tenantId, { after, limit, filter });
   });
   if (rows === null) {
     throw new AppError('invalid_request', 'after: must be the id of a key of the list.', {
       param: 'after',
     });
   }
-  return pageOf(rows.map(keyObject), page.limit, (key) => key.id);
+  return pageOf(
+    rows.map((row) => keyObject(row, now.getTime())),
+    limit,
+    (key) => key.id,
+  );
 }
 
-async function requireLivingTenant(tx: KeyHandle, tenantId: string): Promise<void> {
-  const state = await selectTenantState(tx, tenantId);
-  if (state === null) throw noSuchTenant();
-  if (state === 'deleted') throw new AppError('conflict', 'The tenant is deleted; restore it first.');
+const dayMs = 24 * 60 * 60 * 1000;
+
+/** What a list is asked to show: null for all keys, `none` where no key can be meant. */
+async function filterOf(
+  tx: KeyHandle,
+  tenantId: string,
+  query: KeyListQuery,
+  now: Date,
+): Promise<KeyFilter | null | 'none'> {
+  const { unused_days: unusedDays, beyond_policy: beyond } = query;
+  if (unusedDays !== undefined && beyond === 'true') {
+    throw new AppError(
+      'invalid_request',
+      'unused_days: send it without beyond_policy; one filter at a time.',
+      {
+        param: 'unused_days',
+      },
+    );
+  }
+  if (unusedDays !== undefined)
+    return { kind: 'unused', since: new Date(now.getTime() - unusedDays * dayMs), now };
+  return beyond === 'true' ? ((await beyondPolicy(tx, tenantId, now)) ?? 'none') : null;
 }
 
-/** The operator may grant anything; a tenant's key no more than it holds, for no longer than it lives. */
+/**
+ * What a member makes is the member's too, so that it ends when the member is removed.
+ * @throws AppError `permission_denied` where a member's caller asks for a key of another's
+ */
+function holderFor(caller: KeyCaller, { member_id: asked }: CreateKeyBody): string | null {
+  if (caller.kind === 'operator' || caller.principal.memberId === undefined) return asked;
+  const own = toTypeId('mem', caller.principal.memberId);
+  if (asked === null || asked === own) return own;
+  throw new AppError(
+    'permission_denied',
+    "A member's key or token makes keys of that member only; leave member_id out, or use a key that is no member's.",
+    { param: 'member_id' },
+  );
+}
+
+/** The member whose key it is to be, UUID text; it must be there and have a role where the key works. */
+async function requireHolder(
+  tx: KeyHandle,
+  tenantId: string,
+  body: Pick<CreateKeyBody, 'member_id' | 'project_id'>,
+): Promise<string | null> {
+  if (body.member_id === null) return null;
+  const uuid = fromTypeId('mem', body.member_id);
+  const member = uuid === null ? undefined : await selectMember(tx, tenantId, uuid);
+  if (member === undefined || member.removed_at !== null)
+    throw new AppError('invalid_request', 'member_id: there is no such member.', { param: 'member_id' });
+  const roles = { role: member.role, projects: projectsFrom(member.projects) };
+  if (memberRoleIn(roles, body.project_id) !== null) return member.member_id;
+  throw new AppError(
+    'invalid_request',
+    'member_id: the member has no role where the key works; give the key a project of the member.',
+    { param: 'member_id' },
+  );
+}
+
+/** The operator may grant anything; a tenant's key no more than it holds, for no longer than it lives, from nowhere else. */
 async function requireGrantable(tx: KeyHandle, caller: KeyCaller, values: KeyValues): Promise<void> {
   if (caller.kind === 'operator') return;
   const { principal } = caller;
-  const own = await selectKey(tx, principal.tenantId, principal.keyId);
-  requireWithinOwnGrant(principal, own?.expires_at ?? null, {
+  requireWithinOwnGrant(principal, await boundsOf(tx, principal), {
     role: values.role,
     scopes: scopesFrom(values.scopes),
     expiresAt: values.expiresAt,
+    allowedIps: values.allowedIps,
   });
-}
-
-function creatorOf(caller: KeyCaller): string {
-  return caller.kind === 'operator' ? `operator:${caller.by.operator}` : `key:${caller.principal.keyId}`;
-}
-
-/** Who it was, for the tenant: which of the operator's keys is in the audit entries alone. */
-function shownCaller(caller: KeyCaller): string {
-  return caller.kind === 'operator' ? 'operator' : `key:${caller.principal.keyId}`;
 }
 
 function futureTime(text: string | null, now: Date): Date | null {
@@ -207,6 +340,7 @@ function valuesOf(body: CreateKeyBody, now: Date): KeyValues {
     scopes: body.scopes === null ? null : [...new Set(body.scopes)],
     projectId: body.project_id,
     tags: JSON.stringify(body.tags),
+    allowedIps: readAllowedIps(body.allowed_ips),
     expiresAt: futureTime(body.expires_at, now),
     revokedAt: null,
   };
@@ -219,6 +353,7 @@ function storedValues(row: KeyRow): KeyValues {
     scopes: row.scopes,
     projectId: row.project_id,
     tags: row.tags,
+    allowedIps: row.allowed_ips,
     expiresAt: row.expires_at,
     revokedAt: row.revoked_at,
   };
@@ -233,16 +368,8 @@ function changedValues(row: KeyRow, body: ChangeKeyBody, now: Date): KeyValues {
     scopes: body.scopes === undefined ? stored.scopes : body.scopes && [...new Set(body.scopes)],
     projectId: body.project_id === undefined ? stored.projectId : body.project_id,
     tags: body.tags === undefined ? stored.tags : JSON.stringify(body.tags),
+    allowedIps: body.allowed_ips === undefined ? stored.allowedIps : readAllowedIps(body.allowed_ips),
     expiresAt: body.expires_at === undefined ? stored.expiresAt : futureTime(body.expires_at, now),
     revokedAt: stored.revokedAt,
   };
-}
-
-/** One answer for a key that never was and for another tenant's. */
-function noSuchKey(): AppError {
-  return new AppError('not_found', 'There is no such key.');
-}
-
-function noSuchTenant(): AppError {
-  return new AppError('not_found', 'There is no such tenant.');
 }

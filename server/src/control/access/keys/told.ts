@@ -22,6 +22,7 @@ export function keyTold(before: KeyRow | null, after: KeyRow, changedBy: string)
   );
 }
 
-function shownFields({ name, role, scopes, project_id, tags, expires_at, revoked_at }: KeyRow) {
-  return { name, role, scopes, project_id, tags, expires_at, revoked_at };
+function shownFields(row: KeyRow) {
+  const { name, role, scopes, project_id, tags, allowed_ips, expires_at, revoked_at, rotated_at } = row;
+  return { name, role, scopes, project_id, tags, allowed_ips, expires_at, revoked_at, rotated_at };
 }
