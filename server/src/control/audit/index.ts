@@ -1,55 +1,60 @@
-import { type AuditEntryObject, listAuditEntries } from '@stoa/contracts';
 import type { Database } from '#db';
-import { operatorRoute, type Route } from '#http';
-import { AppError, fromTypeId, pageOf, toTypeId } from '#kernel';
-import { type AuditRow, selectAuditEntries } from './audit.sql.ts';
+import type { Denied, Route } from '#http';
+import type { TimerTask } from '#jobs';
+import type { Lifecycle, Logger } from '#kernel';
+import type { MetricRegistry } from '#telemetry';
+import { createDenials, type RefusedKey } from './denials.ts';
+import { auditRoutes, ownAuditRoutes } from './http.ts';
+import { auditMetrics } from './metrics.ts';
+import { createAuditMonths } from './months.ts';
 
 export interface AuditDeps {
   readonly db: Database;
+  readonly logger: Logger;
+  readonly metrics: MetricRegistry;
+}
+
+export interface AuditSettings {
+  /** How long entries are kept: months, 3 and up; default 13. */
+  readonly retentionMonths?: number;
 }
 
 export interface AuditModule {
-  /** For the admin listener. */
-  readonly routes: Route[];
-}
-
-const largestEntryId = 9_223_372_036_854_775_807n;
-
-/**
- * Shows what the audited door wrote: every passage of an operator, its reason, its tenant and its request. Reading the
- * entries is such a passage too.
- */
-export function createAudit({ db }: AuditDeps): AuditModule {
-  return {
-    routes: [
-      operatorRoute(listAuditEntries, async ({ query }, principal, context) => {
-        const page = {
-          after: query.after === undefined ? null : entryIdOf(query.after),
-          tenantId: query.tenant_id === undefined ? null : fromTypeId('ten', query.tenant_id),
-          limit: query.limit,
-        };
-        const by = { operator: principal.keyId, requestId: context.publicRequestId };
-        const rows = await db.withOperator(by, 'audit.list', (tx) => selectAuditEntries(tx, page));
-        return { status: 200, body: pageOf(rows.map(toObject), query.limit, (entry) => entry.id) };
-      }),
-    ],
+  readonly api: {
+    /** Counts a denied act; for the edge. */
+    denied(denied: Denied): void;
+    /** Counts a key that was refused though its secret was right; for authentication. */
+    refused(refused: RefusedKey): void;
+    /** Writes the denied acts that were counted, now. Never rejects. */
+    writeDenied(): Promise<void>;
   };
+  /** For both listeners: each endpoint names its own. */
+  readonly routes: Route[];
+  /** For one process at a time. */
+  readonly tasks: readonly TimerTask[];
+  /** In every process. `stop` writes the denied acts that are not written yet. */
+  readonly lifecycle: Lifecycle;
 }
 
-function entryIdOf(text: string): bigint {
-  const id = /^\d{1,19}$/.test(text) ? BigInt(text) : largestEntryId + 1n;
-  if (id <= largestEntryId) return id;
-  throw new AppError('invalid_request', 'after: must be the id of an entry.', { param: 'after' });
-}
-
-function toObject(row: AuditRow): AuditEntryObject {
+/** Shows the audit, counts denied acts, keeps its months. Entries of changes are written by the doors. See README.md. */
+export function createAudit(deps: AuditDeps, settings: AuditSettings = {}): AuditModule {
+  const { db, logger } = deps;
+  const denials = createDenials({ db, logger, metrics: auditMetrics(deps.metrics) });
+  const months = createAuditMonths(deps, settings.retentionMonths ?? 13);
   return {
-    id: String(row.entry_id),
-    object: 'audit_entry',
-    occurred_at: row.occurred_at.toISOString(),
-    operator: row.operator,
-    tenant_id: row.tenant_id === null ? null : toTypeId('ten', row.tenant_id),
-    request_id: row.request_id,
-    reason: row.reason,
+    api: {
+      denied: (denied) => denials.note(denied),
+      refused: (refused) => denials.noteRefused(refused),
+      writeDenied: () => denials.flush(),
+    },
+    routes: [...auditRoutes(db), ...ownAuditRoutes(db)],
+    tasks: [months.task],
+    lifecycle: {
+      async start() {
+        await months.prepare();
+        await denials.lifecycle.start();
+      },
+      stop: () => denials.lifecycle.stop(),
+    },
   };
 }

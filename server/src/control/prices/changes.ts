@@ -82,6 +82,12 @@ export function createPriceChanges(deps: PriceChangesDeps): PriceChanges {
           return required(shownOverride(readyOverride(newest), versionOf(turn.book, turn.revision)));
         }
         await append(turn, 'override', [wanted], by);
+        await turn.tx.audit({
+          action: 'prices.override',
+          resource: { type: 'price', id: wanted.id },
+          ...(newest?.terms ? { before: auditedOverride(newest) } : {}),
+          after: auditedOverride(wanted),
+        });
         return required(shownOverride(readyOverride(wanted), versionOf(turn.book, turn.revision + 1n)));
       }),
     remove: (by, id, ifMatch) =>
@@ -90,6 +96,11 @@ export function createPriceChanges(deps: PriceChangesDeps): PriceChanges {
         if (!newest?.terms) throw new AppError('not_found', 'There is no such override.');
         requireVersion(ifMatch, newest.revision);
         await append(turn, 'removal', [removal(newest, turn.revision + 1n, by, clock.now())], by);
+        await turn.tx.audit({
+          action: 'prices.remove_override',
+          resource: { type: 'price', id },
+          before: auditedOverride(newest),
+        });
         return required(shownOverride(readyOverride(newest), versionOf(turn.book, turn.revision + 1n)));
       }),
     importOverrides: (by, entries, options, answer) =>
@@ -133,8 +144,12 @@ async function importEntries(
   const gone = mode === 'merge' ? [] : [...present.values()].filter(({ id }) => !wanted.has(id));
   const rows = [...fresh, ...gone.map((override) => removal(override, next, by, nowMs))];
   const isApplied = !isDryRun && rows.length > 0;
-  if (isApplied) await append(turn, 'import', rows, by);
-  return shownDiff(diff, turn.book, turn, isDryRun, isApplied ? turn.book : null);
+  const shown = shownDiff(diff, turn.book, turn, isDryRun, isApplied ? turn.book : null);
+  if (isApplied) {
+    await append(turn, 'import', rows, by);
+    await auditImport(turn, shown);
+  }
+  return shown;
 }
 
 async function importBook(
@@ -149,12 +164,14 @@ async function importBook(
   const fresh = current.name === document.name ? current : compileBook(document);
   const diff = diffOf(pricedBook(current), pricedBook(fresh));
   const isApplied = !isDryRun && document.name !== turn.book;
+  const shown = shownDiff(diff, turn.book, turn, isDryRun, isApplied ? document.name : null);
   if (isApplied) {
     const content = documentText(document);
     await insertBook(turn.tx, { name: document.name, content, contentHash: shortHash(content) });
     await append({ ...turn, book: document.name }, 'import', [], by);
+    await auditImport(turn, shown);
   }
-  return shownDiff(diff, turn.book, turn, isDryRun, isApplied ? document.name : null);
+  return shown;
 }
 
 /** @param appliedBook the book in force after the import, null where nothing was applied */
@@ -185,6 +202,25 @@ async function append(
   await insertRevision(turn.tx, { revision, book: turn.book, kind, createdBy: by.operator });
   if (overrides.length > 0) await insertOverrides(turn.tx, overrides.map(rowOf));
   await updateState(turn.tx, { revision, book: turn.book });
+}
+
+function auditedOverride({ target, provider, model, terms, validFromMs, note }: Override) {
+  return { target, provider, model, terms, valid_from: new Date(validFromMs).toISOString(), note };
+}
+
+/** An import may change thousands of prices: the audit keeps which version it made of which, the book the rest. */
+async function auditImport(turn: Turn, diff: PriceDiff): Promise<void> {
+  await turn.tx.audit({
+    action: 'prices.import',
+    resource: { type: 'price_list', id: diff.price_version },
+    before: { price_version: diff.price_version_before },
+    after: {
+      price_version: diff.price_version,
+      added: diff.added_count,
+      changed: diff.changed_count,
+      removed: diff.removed_count,
+    },
+  });
 }
 
 function statement(body: PriceOverride, revision: bigint, by: OperatorContext, nowMs: number): Override {

@@ -8,7 +8,7 @@ import {
 } from '@stoa/contracts';
 import type { OperatorContext, OperatorHandle } from '#db';
 import { creatingOperatorRoute, operatorRoute, type RequestContext, type Route } from '#http';
-import { AppError, type OperatorPrincipal, pageOf, versionTag } from '#kernel';
+import { actingOperator, AppError, type OperatorPrincipal, pageOf, versionTag } from '#kernel';
 import type { PriceChanges } from './changes.ts';
 import type { PriceList } from './price-list.ts';
 import { shownPrices } from './shown-price.ts';
@@ -64,5 +64,5 @@ function isWanted(price: ShownPrice, filter: Filter): boolean {
 }
 
 function by(principal: OperatorPrincipal, context: RequestContext): OperatorContext {
-  return { operator: principal.keyId, requestId: context.publicRequestId };
+  return actingOperator(principal, context);
 }

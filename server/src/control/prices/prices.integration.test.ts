@@ -17,7 +17,7 @@ import type { Target } from '#models';
 import { openTestDatabase, type TestDatabase, testedAdapters } from '#testing';
 import { createPrices, type PricesModule } from './index.ts';
 
-const operator: OperatorPrincipal = { kind: 'operator', keyId: '00operator01' };
+const operator: OperatorPrincipal = { kind: 'operator', keyId: '00operator01', role: 'operator' };
 const counts = {
   input_tokens: 1_000_000,
   output_tokens: 0,
@@ -71,7 +71,8 @@ async function call(
     publicRequestId: 'req_test',
     clientRequestId: null,
     traceparent: null,
-    remoteAddress: '127.0.0.1',
+    clientAddress: '127.0.0.1',
+    userAgent: null,
     ifMatch: input.ifMatch ?? null,
     idempotencyKey: null,
   };

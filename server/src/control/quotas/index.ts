@@ -1,2 +1,2 @@
-export { createQuotas } from './quotas.ts';
+export { createQuotas, type QuotasDeps, type QuotasModule, type QuotasSettings } from './quotas.ts';
 export type * from './types.ts';

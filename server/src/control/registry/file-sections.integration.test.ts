@@ -44,7 +44,9 @@ const auditCount = async (): Promise<bigint> => {
   const { rows } = await database.db.withOperator(by, 'count', (tx) =>
     sql<{
       count: bigint;
-    }>`select count(*) from platform.audit_entries where operator = 'system:configuration-file'`.execute(tx),
+    }>`select count(*) from platform.operator_audit_entries where actor_id = 'system:configuration-file'`.execute(
+      tx,
+    ),
   );
   return rows[0]?.count ?? -1n;
 };

@@ -3,7 +3,8 @@ import type { ModelFileEntry, ProviderFileEntry } from '@stoa/contracts';
 import type { Database, OperatorHandle } from '#db';
 import { AppError, type Clock, newUuid, type Sealer } from '#kernel';
 import { openHeaders, reservedProviderNames, sealPlace } from './connections.ts';
-import { defaultBaseUrlOf, lastFourOf } from './providers.ts';
+import { auditedModel, auditedModelId } from './models.ts';
+import { auditedProvider, auditedProviderId, defaultBaseUrlOf, lastFourOf } from './providers.ts';
 import {
   insertModel,
   insertProvider,
@@ -169,10 +170,13 @@ function planOf(
     const values = providerValues(deps, entry, credentials[index] ?? null, providerId, row);
     if (!row) {
       report.added++;
-      changes.push((tx) => insertProvider(tx, { providerId, source: 'file', createdAt }, values));
+      changes.push(async (tx) => {
+        const made = await insertProvider(tx, { providerId, source: 'file', createdAt }, values);
+        await auditProvider(tx, null, made);
+      });
     } else if (!holds(row, values)) {
       report.changed++;
-      changes.push((tx) => updateProvider(tx, providerId, values));
+      changes.push(async (tx) => auditProvider(tx, row, await updateProvider(tx, providerId, values)));
     }
   }
   const modelsOfFile = new Map(
@@ -183,10 +187,13 @@ function planOf(
     const values = modelValues(entry, ids.get(entry.provider) ?? '');
     if (!row) {
       report.added++;
-      changes.push((tx) => insertModel(tx, { modelId: newUuid(), source: 'file', createdAt }, values));
+      changes.push(async (tx) => {
+        const made = await insertModel(tx, { modelId: newUuid(), source: 'file', createdAt }, values);
+        await auditModel(tx, null, made);
+      });
     } else if (!holds(row, values)) {
       report.changed++;
-      changes.push((tx) => updateModel(tx, row.model_id, values));
+      changes.push(async (tx) => auditModel(tx, row, await updateModel(tx, row.model_id, values)));
     }
   }
   disableMissing(sections, [...ofFile.values()], [...modelsOfFile.values()], changes, report);
@@ -205,17 +212,39 @@ function disableMissing(
   for (const row of models) {
     if (targets.has(row.target) || !row.is_enabled) continue;
     report.disabled++;
-    changes.push((tx) => updateModel(tx, row.model_id, { ...row, is_enabled: false }));
+    const values = { ...row, is_enabled: false };
+    changes.push(async (tx) => auditModel(tx, row, await updateModel(tx, row.model_id, values)));
   }
   for (const row of providers) {
     if (names.has(row.name) || !row.is_enabled) continue;
     report.disabled++;
     // What is out of use keeps no secret.
     const values = { ...row, is_enabled: false, credential_sealed: null, credential_last_four: null };
-    changes.push((tx) =>
-      updateProvider(tx, row.provider_id, { ...values, headers_sealed: null, header_names: [] }),
-    );
+    const bare = { ...values, headers_sealed: null, header_names: [] };
+    changes.push(async (tx) => auditProvider(tx, row, await updateProvider(tx, row.provider_id, bare)));
   }
+}
+
+async function auditProvider(
+  tx: OperatorHandle,
+  before: ProviderRow | null,
+  after: ProviderRow,
+): Promise<void> {
+  await tx.audit({
+    action: before === null ? 'providers.create' : 'providers.change',
+    resource: auditedProviderId(after),
+    ...(before === null ? {} : { before: auditedProvider(before) }),
+    after: auditedProvider(after),
+  });
+}
+
+async function auditModel(tx: OperatorHandle, before: ModelRow | null, after: ModelRow): Promise<void> {
+  await tx.audit({
+    action: before === null ? 'control_models.create' : 'control_models.change',
+    resource: auditedModelId(after),
+    ...(before === null ? {} : { before: auditedModel(before) }),
+    after: auditedModel(after),
+  });
 }
 
 /** Whether the row says already what the values say. */

@@ -25,7 +25,7 @@ import {
   type RouteReply,
   tenantRoute,
 } from '#http';
-import { AppError, type OperatorPrincipal, versionTag } from '#kernel';
+import { actingOperator, actingTenant, AppError, type OperatorPrincipal, versionTag } from '#kernel';
 import { modelList, modelNamed } from './model-list.ts';
 import type { ModelStore, PriceOf } from './models.ts';
 import type { PolicyStore } from './policies.ts';
@@ -45,7 +45,7 @@ export function registryRoutes(deps: RegistryRoutesDeps): Route[] {
 }
 
 function by(principal: OperatorPrincipal, context: RequestContext): OperatorContext {
-  return { operator: principal.keyId, requestId: context.publicRequestId };
+  return actingOperator(principal, context);
 }
 
 function versioned(
@@ -116,7 +116,7 @@ function policyRoutes({ policies }: RegistryRoutesDeps): Route[] {
       versioned(200, await policies.readTenant(principal.tenantId)),
     ),
     tenantRoute(replaceTenantPolicy, async ({ body }, principal, context) =>
-      versioned(200, await policies.replaceTenant(principal.tenantId, body, context.ifMatch, principal)),
+      versioned(200, await policies.replaceTenant(actingTenant(principal, context), body, context.ifMatch)),
     ),
   ];
 }

@@ -113,6 +113,11 @@ class Models implements ModelStore {
           createdAt: new Date(this.#deps.clock.now()),
         };
         const row = await insertModel(tx, key, newValues(values, provider.provider_id));
+        await tx.audit({
+          action: 'control_models.create',
+          resource: auditedModelId(row),
+          after: auditedModel(row),
+        });
         const catalog = this.#deps.catalogWith({ providers, models: await selectModels(tx) });
         return answer(tx, this.#show(row, providers, catalog));
       }),
@@ -154,6 +159,12 @@ class Models implements ModelStore {
         requireOwnedByApi(found);
         requireVersion(ifMatch, Number(found.version));
         const row = await updateModel(tx, found.model_id, changedValues(found, change));
+        await tx.audit({
+          action: 'control_models.change',
+          resource: auditedModelId(row),
+          before: auditedModel(found),
+          after: auditedModel(row),
+        });
         return { row, providers: await selectProviders(tx) };
       }),
     );
@@ -169,6 +180,11 @@ class Models implements ModelStore {
       requireOwnedByApi(found);
       requireVersion(ifMatch, Number(found.version));
       await deleteModelRow(tx, found.model_id);
+      await tx.audit({
+        action: 'control_models.delete',
+        resource: auditedModelId(found),
+        before: auditedModel(found),
+      });
     });
     await this.#deps.onChanged();
   }
@@ -228,6 +244,31 @@ function changedValues(row: ModelRow, change: ModelChange): ModelValues {
     price_provider: price === undefined ? row.price_provider : (price?.provider ?? null),
     price_model: price === undefined ? row.price_model : (price?.model ?? null),
     is_enabled: change.enabled ?? row.is_enabled,
+  };
+}
+
+export function auditedModelId(row: ModelRow) {
+  return { type: 'model', id: toTypeId('mod', row.model_id) };
+}
+
+/** A model as the audit keeps it: as stored, without what follows from its provider or the price book. */
+export function auditedModel(row: ModelRow) {
+  return {
+    target: row.target,
+    provider_id: toTypeId('prov', row.provider_id),
+    model: row.provider_model,
+    kind: row.kind,
+    context_tokens: row.context_tokens,
+    max_output_tokens: row.max_output_tokens,
+    deadlines: {
+      whole_ms: row.whole_ms,
+      first_frame_ms: row.first_frame_ms,
+      between_frames_ms: row.between_frames_ms,
+    },
+    price_as: { provider: row.price_provider, model: row.price_model },
+    enabled: row.is_enabled,
+    source: row.source,
+    version: Number(row.version),
   };
 }
 

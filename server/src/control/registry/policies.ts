@@ -2,7 +2,7 @@ import type { operatorPolicy, tenantPolicy } from '@stoa/contracts';
 import type { z } from 'zod';
 import type { Database, OperatorContext } from '#db';
 import { appendEvents, changedFields, controlChanged, type TypedEvent } from '#events';
-import { AppError, requireVersion, type TenantId } from '#kernel';
+import { AppError, requireVersion, type TenantActing, type TenantId, toTypeId } from '#kernel';
 import type { Target } from '#models';
 import { type Catalog, chatTargets } from './catalog.ts';
 import {
@@ -41,10 +41,9 @@ export interface PolicyStore {
   readChange(tenantId: string, version: number): Promise<void>;
   readTenant(tenantId: TenantId): Promise<z.infer<typeof tenantPolicy>>;
   replaceTenant(
-    tenantId: TenantId,
+    acting: TenantActing,
     values: { order: readonly string[]; allowed: readonly string[] | null },
     ifMatch: string | null,
-    by: { readonly keyId: string },
   ): Promise<z.infer<typeof tenantPolicy>>;
   readOperator(by: OperatorContext): Promise<z.infer<typeof operatorPolicy>>;
   replaceOperator(
@@ -148,11 +147,11 @@ class Policies implements PolicyStore {
   }
 
   async replaceTenant(
-    tenantId: TenantId,
+    acting: TenantActing,
     values: { order: readonly string[]; allowed: readonly string[] | null },
     ifMatch: string | null,
-    by: { readonly keyId: string },
   ): Promise<z.infer<typeof tenantPolicy>> {
+    const { tenantId } = acting;
     const { entries } = this.#deps.catalog();
     requireTargets('order', values.order, (id) => entries.get(id)?.target, 'chat');
     const allowed = values.allowed;
@@ -160,14 +159,20 @@ class Policies implements PolicyStore {
       requireTargets('allowed', allowed, (id) => entries.get(id)?.target, null);
       requireAllowed(values.order, new Set(allowed));
     }
-    const row = await this.#deps.db.withTenant({ tenantId }, async (tx) => {
+    const row = await this.#deps.db.withTenant(acting, async (tx) => {
       const found = await lockOwnPolicy(tx, tenantId);
       requireVersion(ifMatch, Number(found.version));
       const changed = await updateOwnPolicy(tx, tenantId, {
         order: JSON.stringify(values.order),
         allowed: allowed === null ? null : JSON.stringify(allowed),
       });
-      await appendEvents(tx, [policyTold(found, changed, by)]);
+      await appendEvents(tx, [policyTold(found, changed, acting.actor)]);
+      await tx.audit({
+        action: 'policy.replace',
+        resource: { type: 'policy', id: toTypeId('ten', tenantId) },
+        ...(found.version === 0n ? {} : { before: auditedPolicy(found) }),
+        after: auditedPolicy(changed),
+      });
       return changed;
     });
     this.#remember(tenantId, row);
@@ -190,7 +195,14 @@ class Policies implements PolicyStore {
     const row = await this.#deps.db.withOperator(by, 'policy.replace', async (tx) => {
       const found = await lockState(tx);
       requireVersion(ifMatch, Number(found.policy_version));
-      return updateDefaultOrder(tx, JSON.stringify(order));
+      const changed = await updateDefaultOrder(tx, JSON.stringify(order));
+      await tx.audit({
+        action: 'operator_policy.replace',
+        resource: { type: 'policy', id: 'operator' },
+        before: auditedOrder(found),
+        after: auditedOrder(changed),
+      });
+      return changed;
     });
     await this.#deps.onOperatorOrder();
     return operatorObject(row, this.#deps.catalog());
@@ -198,7 +210,11 @@ class Policies implements PolicyStore {
 }
 
 /** `control.changed.v1` of a tenant's policy, which has the tenant's id; the first setting makes it. */
-function policyTold(before: PolicyRow, after: PolicyRow, by: { readonly keyId: string }): TypedEvent {
+function policyTold(
+  before: PolicyRow,
+  after: PolicyRow,
+  by: { readonly type: string; readonly id: string },
+): TypedEvent {
   const { tenant_id: tenantId, changed_at: changedAt } = after;
   const fields = (row: PolicyRow) => ({ order: row.target_order, allowed: row.allowed });
   const isNew = before.version === 0n;
@@ -212,9 +228,18 @@ function policyTold(before: PolicyRow, after: PolicyRow, by: { readonly keyId: s
       state: null,
       name: null,
       changed_fields: isNew ? [] : changedFields(fields(before), fields(after)),
-      changed_by: `key:${by.keyId}`,
+      changed_by: `${by.type}:${by.id}`,
     },
   );
+}
+
+function auditedPolicy(row: PolicyRow) {
+  const allowed = row.allowed === null ? null : parseTargets(row.allowed);
+  return { order: parseTargets(row.target_order), allowed, version: Number(row.version) };
+}
+
+function auditedOrder(row: StateRow) {
+  return { order: parseTargets(row.default_order), version: Number(row.policy_version) };
 }
 
 /** A JSON array of strings from the database; anything else counts as empty. */

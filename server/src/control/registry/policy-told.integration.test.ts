@@ -18,11 +18,12 @@ for (const adapter of testedAdapters()) {
         onOperatorOrder: async () => undefined,
         onTenantPolicy: () => undefined,
       });
-      const by = { keyId: '00a1B2c3D4e5' };
+      const actor = { type: 'key', id: '00a1B2c3D4e5', role: 'admin' } as const;
+      const acting = { tenantId, actor, requestId: 'req_1', clientAddress: '192.0.2.1', userAgent: null };
       const values = { order: [], allowed: null };
-      await policies.replaceTenant(tenantId, values, null, by);
-      await assert.rejects(policies.replaceTenant(tenantId, values, '"7"', by), AppError);
-      await policies.replaceTenant(tenantId, { order: [], allowed: [] }, '"1"', by);
+      await policies.replaceTenant(acting, values, null);
+      await assert.rejects(policies.replaceTenant(acting, values, '"7"'), AppError);
+      await policies.replaceTenant(acting, { order: [], allowed: [] }, '"1"');
       const { rows } = await database.db.withTenant({ tenantId }, (tx) =>
         sql<{
           data: string;

@@ -112,6 +112,11 @@ class Providers implements ProviderStore {
           discover: values.discover,
           is_enabled: values.enabled,
         });
+        await tx.audit({
+          action: 'providers.create',
+          resource: auditedProviderId(row),
+          after: auditedProvider(row),
+        });
         const { kind, discover, is_enabled: isEnabled } = row;
         const status = this.#deps.firstStatusOf({ kind, discover: discover && isEnabled });
         return answer(tx, toProvider(row, status));
@@ -156,7 +161,18 @@ class Providers implements ProviderStore {
         requireOwnedByApi(found);
         requireVersion(ifMatch, Number(found.version));
         if (change.name !== undefined) await requireFreeName(tx, change.name, found.provider_id);
-        return updateProvider(tx, found.provider_id, changedValues(this.#deps.sealer, found, change));
+        const changed = await updateProvider(
+          tx,
+          found.provider_id,
+          changedValues(this.#deps.sealer, found, change),
+        );
+        await tx.audit({
+          action: 'providers.change',
+          resource: auditedProviderId(changed),
+          before: auditedProvider(found),
+          after: auditedProvider(changed),
+        });
+        return changed;
       }),
     );
     await this.#deps.onChanged();
@@ -180,6 +196,11 @@ class Providers implements ProviderStore {
         );
       }
       await deleteProviderRow(tx, found.provider_id);
+      await tx.audit({
+        action: 'providers.delete',
+        resource: auditedProviderId(found),
+        before: auditedProvider(found),
+      });
     });
     await this.#deps.onChanged();
   }
@@ -313,6 +334,28 @@ function toProvider(row: ProviderRow, status: ListingStatus): Provider {
     version: Number(row.version),
     created_at: row.created_at.toISOString(),
     updated_at: row.changed_at.toISOString(),
+  };
+}
+
+export function auditedProviderId(row: ProviderRow) {
+  return { type: 'provider', id: toTypeId('prov', row.provider_id) };
+}
+
+/** A provider as the audit keeps it; which secret it has is told by its record's id, which changes with it. */
+export function auditedProvider(row: ProviderRow) {
+  return {
+    name: row.name,
+    kind: row.kind,
+    base_url: row.base_url,
+    header_names: row.header_names,
+    has_credential: row.credential_sealed !== null,
+    credential_last_four: row.credential_last_four,
+    credential_record: row.credential_id,
+    max_concurrency: row.max_concurrency,
+    discover: row.discover,
+    enabled: row.is_enabled,
+    source: row.source,
+    version: Number(row.version),
   };
 }
 

@@ -1,7 +1,15 @@
 import { changeTenant, createTenant, deleteTenant, listTenants, readTenant } from '@stoa/contracts';
 import type { OperatorContext } from '#db';
 import { creatingOperatorRoute, operatorRoute, type RequestContext, type Route } from '#http';
-import { AppError, asTenantId, fromTypeId, type OperatorPrincipal, type TenantId, versionTag } from '#kernel';
+import {
+  actingOperator,
+  AppError,
+  asTenantId,
+  fromTypeId,
+  type OperatorPrincipal,
+  type TenantId,
+  versionTag,
+} from '#kernel';
 import type { TenantStore } from './tenants.ts';
 
 export function tenantRoutes(store: TenantStore): Route[] {
@@ -41,7 +49,7 @@ export function tenantRoutes(store: TenantStore): Route[] {
 }
 
 function by(principal: OperatorPrincipal, context: RequestContext): OperatorContext {
-  return { operator: principal.keyId, requestId: context.publicRequestId };
+  return actingOperator(principal, context);
 }
 
 function tenantIdOf(id: string, param: string): TenantId {

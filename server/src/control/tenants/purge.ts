@@ -1,4 +1,4 @@
-import { type Database, systemGrants } from '#db';
+import { type Database, type SystemHandle, systemGrants } from '#db';
 import { type Clock, type Logger, toTypeId } from '#kernel';
 import { deleteRowsOf, markPurgeStarted, selectPurgeable } from './tenants.sql.ts';
 
@@ -12,7 +12,9 @@ const tenantTable = 'tenant.tenants';
 
 /** The tables that hold tenants' rows, in the order in which they are emptied: what refers to others goes first. */
 const purgedTables: readonly string[] = [
-  ...Object.keys(systemGrants.purge).filter((table) => table !== tenantTable),
+  ...Object.entries(systemGrants.purge).flatMap(([table, verbs]) =>
+    verbs.some((verb) => verb === 'delete') && table !== tenantTable ? [table] : [],
+  ),
   tenantTable,
 ];
 
@@ -36,7 +38,7 @@ export async function purgeTenants({ db, clock, logger }: PurgeDeps): Promise<nu
     if (!isMarked) continue;
     let deletedRows = 0;
     for (const table of purgedTables) {
-      deletedRows += await db.withSystem('purge', (tx) => deleteRowsOf(tx, table, tenantId), {
+      deletedRows += await db.withSystem('purge', (tx) => purgeTable(tx, table, tenantId), {
         deadlineMs: tableDeadlineMs,
       });
     }
@@ -47,4 +49,17 @@ export async function purgeTenants({ db, clock, logger }: PurgeDeps): Promise<nu
     purged += 1;
   }
   return purged;
+}
+
+/** The last row's going is the purge that the audit tells of; the entry outlives the tenant, as its other ones do. */
+async function purgeTable(tx: SystemHandle, table: string, tenantId: string): Promise<number> {
+  const deleted = await deleteRowsOf(tx, table, tenantId);
+  if (table === tenantTable && deleted > 0) {
+    await tx.audit({
+      action: 'tenants.purge',
+      resource: { type: 'tenant', id: toTypeId('ten', tenantId) },
+      tenantId,
+    });
+  }
+  return deleted;
 }

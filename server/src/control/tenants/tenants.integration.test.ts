@@ -356,6 +356,8 @@ test('the purge knows every table that holds rows of tenants', async () => {
   const grants: Readonly<Record<string, readonly string[]>> = systemGrants.purge;
   assert.ok(rows.length >= 3);
   for (const { name } of rows) {
+    // The audit outlives the tenant, until its retention is over.
+    if (name === 'tenant.audit_entries') continue;
     assert.ok(grants[name]?.includes('delete'), `${name} is missing from the purge's list`);
     assert.ok(grants[name]?.includes('select'), `${name} cannot be read by the purge`);
   }
@@ -370,7 +372,7 @@ test('what the operator did to a tenant is in the audit entries, with the reason
   await change(id, { state: 'suspended', reason: 'three unpaid invoices' });
   const { rows } = await database.db.withOperator({ operator: 'system:test' }, 'look', (tx) =>
     sql<{ reason: string; request_id: string | null }>`
-      select reason, request_id from platform.audit_entries
+      select reason, request_id from platform.operator_audit_entries
       where tenant_id = ${fromTypeId('ten', id)} order by entry_id
     `.execute(tx),
   );

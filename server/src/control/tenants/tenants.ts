@@ -45,10 +45,10 @@ const graceMs = 30 * 24 * 60 * 60 * 1000;
 /** Runs `decide` on the locked row and writes what it answers; null leaves the row as it is. */
 async function changeLocked(
   { db, onChanged }: TenantStoreDeps,
-  call: { by: OperatorContext; id: TenantId; reason: string; ifMatch: string | null },
+  call: { by: OperatorContext; id: TenantId; action: string; reason: string; ifMatch: string | null },
   decide: (row: TenantRow) => TenantValues | null,
 ): Promise<TenantObject> {
-  const { by, id, reason, ifMatch } = call;
+  const { by, id, action, reason, ifMatch } = call;
   const { row, isChanged } = await db.withOperator({ ...by, tenantId: id }, reason, async (tx) => {
     const found = await lockTenant(tx, id);
     if (found === undefined) throw noSuchTenant();
@@ -57,6 +57,7 @@ async function changeLocked(
     if (values === null) return { row: found, isChanged: false };
     const changed = await updateTenant(tx, id, values);
     await appendEvents(tx, [tenantTold(found, changed)]);
+    await tx.audit({ action, ...audited(changed), before: toObject(found), after: toObject(changed) });
     return { row: changed, isChanged: true };
   });
   if (isChanged) await onChanged(id, Number(row.version));
@@ -72,6 +73,7 @@ export function createTenantStore(deps: TenantStoreDeps): TenantStore {
       return db.withOperator({ ...by, tenantId }, 'tenants.create', async (tx) => {
         const row = await insertTenant(tx, { tenantId, name, createdAt });
         await appendEvents(tx, [tenantTold(null, row)]);
+        await tx.audit({ action: 'tenants.create', ...audited(row), after: toObject(row) });
         return answer(tx, toObject(row));
       });
     },
@@ -90,14 +92,14 @@ export function createTenantStore(deps: TenantStoreDeps): TenantStore {
     },
 
     async change(by, id, change, ifMatch) {
-      return changeLocked(deps, { by, id, reason: reasonOf(change), ifMatch }, (row) =>
-        changedValues(row, change, new Date(clock.now())),
-      );
+      const call = { by, id, action: 'tenants.change', reason: reasonOf(change), ifMatch };
+      return changeLocked(deps, call, (row) => changedValues(row, change, new Date(clock.now())));
     },
 
     async remove(by, id, ifMatch) {
       const now = clock.now();
-      return changeLocked(deps, { by, id, reason: 'tenants.delete', ifMatch }, (row) =>
+      const action = 'tenants.delete';
+      return changeLocked(deps, { by, id, action, reason: action, ifMatch }, (row) =>
         row.state === 'deleted'
           ? null
           : {
@@ -140,6 +142,10 @@ function requireRestorable(row: TenantRow, change: TenantChange, now: Date): voi
 function reasonOf(change: TenantChange): string {
   const what = change.state === undefined ? 'tenants.change' : `tenants.change to ${change.state}`;
   return change.reason === undefined ? what : `${what}: ${change.reason}`;
+}
+
+function audited(row: TenantRow) {
+  return { resource: { type: 'tenant', id: toTypeId('ten', row.tenant_id) }, tenantId: row.tenant_id };
 }
 
 /** The same answer for what never was and for what is purged. */
