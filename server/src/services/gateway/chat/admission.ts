@@ -1,3 +1,4 @@
+import type { RequestContext } from '#http';
 import { AppError, type Femto, type TenantPrincipal } from '#kernel';
 import type { Target } from '#models';
 import type { Denial, Reservation } from '#quotas';
@@ -16,13 +17,14 @@ export interface Admission {
 /**
  * Reserves what the request may use at most: its input bound and its output limit (the plan's cap where it has none) for
  * each of its choices, at the dearest of its targets, times the tries allowed. Money is bounded only where a hard budget
- * binds; a target without a price is refused there.
+ * binds; a target without a price is refused there. Rate limits of tokens take what is expected of one try instead, and
+ * learn what was used when the request settles.
  * @throws `target_not_priced`, `no_target`
  */
 export function admit(
   runtime: Runtime,
   principal: TenantPrincipal,
-  requestId: string,
+  { requestId, clientAddress }: Pick<RequestContext, 'requestId' | 'clientAddress'>,
   intake: Intake,
   candidates: readonly Target[],
   nowMs: number,
@@ -47,7 +49,18 @@ export function admit(
   return {
     candidates: usable,
     addedOutputLimit: isBudgetHard && intake.outputLimit === null && perChoice > 0 ? perChoice : null,
-    reservation: quotas.reserve({ principal, requestId, inputTokens, outputTokens, costFemto }),
+    reservation: quotas.reserve({
+      principal,
+      requestId,
+      routeClass: intake.operation === 'embeddings' ? 'embeddings' : 'chat',
+      clientAddress,
+      inputTokens,
+      outputTokens,
+      expectedTokens: intake.inputTokensEstimate + perChoice * intake.choices,
+      askedTokens:
+        intake.inputTokensEstimate + (intake.outputLimit === null ? 0 : perChoice * intake.choices),
+      costFemto,
+    }),
   };
 }
 

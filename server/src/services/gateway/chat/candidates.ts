@@ -10,7 +10,7 @@ const automatic = 'auto';
  * The targets that a request may go to: the named one, or for `auto` the tenant's in its order. Synchronous where the
  * process knows the model and the tenant's policy.
  * @throws (or rejects) `model_not_found` for a model that does not exist, and for one that the tenant may not use: the two
- *   cannot be told apart
+ *   cannot be told apart; and for `auto` where no embedding model is open to the tenant
  */
 export function findCandidates(
   runtime: Runtime,
@@ -33,7 +33,7 @@ function candidatesUnder(
 ): readonly Target[] | Promise<readonly Target[]> {
   const snapshot = runtime.registry.snapshot();
   if (model === automatic) {
-    return operation === 'embeddings' ? embeddingTargets(snapshot, policy) : policy.chatOrder;
+    return operation === 'embeddings' ? embeddingTargets(runtime, policy) : policy.chatOrder;
   }
   const target = snapshot.byId.get(model);
   if (target !== undefined) return [allowed(target, policy, operation, model)];
@@ -60,7 +60,25 @@ function mayServe(target: Target, operation: ModelOperation): boolean {
   return isDiscovered || target.kind === (operation === 'embeddings' ? 'embedding' : 'chat');
 }
 
-function embeddingTargets(snapshot: TargetSnapshot, policy: TargetPolicy): readonly Target[] {
+/** Where none is known, providers that list their models are asked once; that there is none stays so, and is final. */
+function embeddingTargets(
+  runtime: Runtime,
+  policy: TargetPolicy,
+): readonly Target[] | Promise<readonly Target[]> {
+  const known = knownEmbeddingTargets(runtime.registry.snapshot(), policy);
+  if (known.length > 0) return known;
+  return runtime.registry.refresh(automatic).then(() => {
+    const found = knownEmbeddingTargets(runtime.registry.snapshot(), policy);
+    if (found.length > 0) return found;
+    throw new AppError(
+      'model_not_found',
+      'No embedding model is open to you, so "auto" cannot choose one. Ask the operator to add one.',
+      { param: 'model' },
+    );
+  });
+}
+
+function knownEmbeddingTargets(snapshot: TargetSnapshot, policy: TargetPolicy): readonly Target[] {
   return [...snapshot.byId.values()].filter(
     (target) => target.kind === 'embedding' && policy.isAllowed(target),
   );

@@ -226,7 +226,12 @@ const testPrices: PricesApi = {
 };
 
 export const grantingQuotas: QuotasApi = {
-  reserve: ({ costFemto }) => ({ isGranted: true, reservedFemto: costFemto, settle: () => undefined }),
+  reserve: ({ costFemto }) => ({
+    isGranted: true,
+    reservedFemto: costFemto,
+    rateLimit: null,
+    settle: () => undefined,
+  }),
   hasHardBudget: () => false,
   outputCap: () => 4_096,
 };

@@ -60,6 +60,16 @@ test('vectors come in the encoding that the client asked for, whatever the provi
   );
 });
 
+test('auto without an embedding model is a final 404 that says so, since trying again finds none', async () => {
+  server = await openChatServer({ targets: [testTarget({ id: 'talker' })], provider, clock });
+  const answer = await post(server.url, '/v1/embeddings', { model: 'auto', input: 'hi' });
+  const body = await answer.whole;
+  assert.equal(answer.status, 404);
+  assert.match(body, /"code":"model_not_found"/);
+  assert.match(body, /No embedding model is open to you/);
+  assert.equal(answer.headers['retry-after'], undefined);
+});
+
 test('empty vectors are a fault of the provider, not an answer', async () => {
   const { url, chat } = await open();
   const calls = provider.calls.length;

@@ -175,10 +175,14 @@ test('a denied reservation is the answer, and a granted one is settled with what
       reserve: (request) => {
         asked.push([request.inputTokens > 100, request.outputTokens, request.costFemto !== null]);
         if (asked.length === 1) {
-          return { isGranted: false, error: new AppError('insufficient_quota', 'The budget is spent.') };
+          return {
+            isGranted: false,
+            rateLimit: null,
+            error: new AppError('insufficient_quota', 'The budget is spent.'),
+          };
         }
         const settle = (...used: unknown[]): number => settled.push(used);
-        return Promise.resolve({ isGranted: true, reservedFemto: 77n, settle });
+        return Promise.resolve({ isGranted: true, reservedFemto: 77n, rateLimit: null, settle });
       },
     },
   });
@@ -254,6 +258,7 @@ test('a client that hangs up while its reservation is looked up gives all of it 
   const given = Promise.withResolvers<void>();
   grant({
     isGranted: true,
+    rateLimit: null,
     reservedFemto: 5n,
     settle: (...used) => {
       settled.push(used);

@@ -1,6 +1,6 @@
 import type { ServerResponse } from 'node:http';
 import type { Outcome, Usage } from '@stoa/contracts';
-import type { RawExchange, RequestContext } from '#http';
+import { type RawExchange, type RequestContext, setRateLimitFields } from '#http';
 import { AppError, type Bulkhead, type RosterPlace, type TenantPrincipal, toAppError } from '#kernel';
 import { type ProviderFault, providerFault, type Target } from '#models';
 import type { Denial, Reservation } from '#quotas';
@@ -103,8 +103,7 @@ export class Exchange implements Swept, WholeAttemptOwner, StreamAttemptOwner, C
   #admit(intake: Intake, candidates: readonly Target[]): void {
     if (this.#isOver) return;
     const { createdAtMs } = this.#account;
-    const { requestId } = this.#context;
-    const admission = admit(this.#runtime, this.#principal, requestId, intake, candidates, createdAtMs);
+    const admission = admit(this.#runtime, this.#principal, this.#context, intake, candidates, createdAtMs);
     this.#addedOutputLimit = admission.addedOutputLimit;
     this.#whenReady(admission.reservation, (reservation) => {
       this.#decide(intake, admission.candidates, reservation);
@@ -112,6 +111,7 @@ export class Exchange implements Swept, WholeAttemptOwner, StreamAttemptOwner, C
   }
 
   #decide(intake: Intake, candidates: readonly Target[], reservation: Reservation | Denial): void {
+    setRateLimitFields(this.#response, reservation.rateLimit);
     if (!reservation.isGranted) {
       this.#fail(reservation.error);
       return;
@@ -213,7 +213,7 @@ export class Exchange implements Swept, WholeAttemptOwner, StreamAttemptOwner, C
     });
   }
 
-  onFrames(attempt: StreamAttempt, pieces: readonly Buffer[]): void {
+  onFrames(attempt: StreamAttempt, pieces: readonly Buffer[], isLast: boolean): void {
     const client = this.#client;
     if (this.#isOver || client === null) return;
     if (attempt.firstTokenMs === null) {
@@ -225,6 +225,8 @@ export class Exchange implements Swept, WholeAttemptOwner, StreamAttemptOwner, C
     }
     const { nowMs } = this.#runtime.sweep;
     attempt.lastFrameMs = nowMs;
+    // The end comes as soon as the record is written, mostly within this turn: the last frames wait for it.
+    if (isLast) client.holdForEnd();
     for (const piece of pieces) client.write(piece, nowMs, this.#onDrain);
   }
 

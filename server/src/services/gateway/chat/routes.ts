@@ -5,6 +5,7 @@ import { callerTimeoutMs, timeoutHeader } from './deadlines.ts';
 import { Exchange } from './exchange.ts';
 import { readChatRequest } from './intake/chat-request.ts';
 import { readEmbeddingsRequest } from './intake/embeddings-request.ts';
+import { asEndUser } from './intake/end-user.ts';
 import type { Intake } from './intake/intake.ts';
 import type { Runtime } from './runtime.ts';
 
@@ -40,5 +41,6 @@ function rawRoute(endpoint: RawRoute['endpoint'], handle: (raw: RawExchange) => 
 function start(runtime: Runtime, raw: RawExchange, read: (body: Buffer) => Intake): void {
   if (runtime.isDraining) throw new AppError('draining', 'This process is shutting down.');
   const timeoutMs = callerTimeoutMs(raw.request.headers[timeoutHeader]);
-  new Exchange(runtime, raw, read(raw.body), timeoutMs).begin();
+  const intake = asEndUser(read(raw.body), raw.principal.endUser);
+  new Exchange(runtime, raw, intake, timeoutMs).begin();
 }

@@ -1,16 +1,20 @@
 import type { RequestCompletedV1 } from '@stoa/contracts';
 import type { AppError, RequestId, RosterPlace } from '#kernel';
 import { settledRow } from '../settlement/settled-row.ts';
+import { jsonAt, type RecordBytes, type RecordPlace } from './record-bytes.ts';
 import type { Segment } from './journal-segments.ts';
 import type { OpenedEntry, OpenedRequest, Written } from '../types.ts';
 
 /** A settled record on its way to the database. */
 export interface PendingRecord {
   readonly requestId: string;
-  /** The record as JSON, encoded once. */
+  /** The record as JSON. */
   readonly json: string;
-  /** Its columns as settled-row.ts writes them; where it has none, the database takes them from the JSON, at more cost. */
-  readonly row?: string | null;
+  /**
+   * Where its bytes lie, with its columns as settled-row.ts writes them; where there is none (or no row in it), the
+   * database takes the columns from the JSON, at more cost.
+   */
+  readonly place?: RecordPlace;
 }
 
 /** What waits for the next write. */
@@ -53,8 +57,7 @@ export class Opened extends Entry implements OpenedRequest {
 export class Waiting extends Entry implements PendingRecord {
   readonly requestId: string;
   readonly tenantId: string;
-  readonly json: string;
-  readonly row: string | null;
+  readonly place: RecordPlace;
   /** Null where it was refused before it was opened, and once it is written. */
   opened: Opened | null;
   /** Where its line ends in the segment. */
@@ -64,12 +67,15 @@ export class Waiting extends Entry implements PendingRecord {
   /** Ends the wait of commit mode. */
   confirmed: (() => void) | null = null;
 
-  constructor(record: RequestCompletedV1, opened: Opened | null, onWritten: Written) {
+  constructor(record: RequestCompletedV1, bytes: RecordBytes, opened: Opened | null, onWritten: Written) {
     super(onWritten);
     this.requestId = record.request_id;
     this.tenantId = record.tenant_id;
-    this.json = JSON.stringify(record);
-    this.row = settledRow(record);
+    this.place = bytes.add(JSON.stringify(record), settledRow(record));
     this.opened = opened;
+  }
+
+  get json(): string {
+    return jsonAt(this.place);
   }
 }

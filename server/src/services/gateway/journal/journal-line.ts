@@ -1,6 +1,7 @@
 import { attemptShape, requestCompletedV1 } from '@stoa/contracts';
 import { z } from 'zod';
 import type { OpenedEntry } from '../types.ts';
+import type { RecordPlace } from './record-bytes.ts';
 
 /**
  * One line of the journal: its type, a space, and what the type says.
@@ -41,8 +42,29 @@ export class LineEncoder {
 
   /** Puts a line behind the others and answers where it ends. `first` is ASCII. */
   add(type: LineType, first: string, second: string): number {
-    const most = this.#length + typeBytes + first.length + second.length * 3 + 2;
-    if (most > this.#buffer.length) this.#grow(most);
+    const start = this.#begin(type, first, second.length * 3);
+    const end = start + this.#buffer.write(second, start);
+    this.#buffer[end] = newline;
+    this.#length = end + 1;
+    return this.#length;
+  }
+
+  /** Puts the line of a record behind the others and answers where it ends. */
+  addRecord(requestId: string, { chunk, start, middle }: RecordPlace): number {
+    const from = this.#begin('S', requestId, middle - start);
+    this.#length = from + chunk.bytes.copy(this.#buffer, from, start, middle);
+    return this.#length;
+  }
+
+  clear(): void {
+    this.#length = 0;
+    if (this.#buffer.length > keptBytes) this.#buffer = Buffer.allocUnsafeSlow(64 * 1024);
+  }
+
+  /** Makes room for a line whose last part has at most `most` bytes, and writes what stands before that part. */
+  #begin(type: LineType, first: string, most: number): number {
+    const needed = this.#length + typeBytes + first.length + most + 2;
+    if (needed > this.#buffer.length) this.#grow(needed);
     const buffer = this.#buffer;
     let end = this.#length;
     buffer[end] = type.charCodeAt(0);
@@ -50,16 +72,7 @@ export class LineEncoder {
     end += typeBytes;
     end += buffer.write(first, end, 'latin1');
     buffer[end] = space;
-    end += 1;
-    end += buffer.write(second, end);
-    buffer[end] = newline;
-    this.#length = end + 1;
-    return this.#length;
-  }
-
-  clear(): void {
-    this.#length = 0;
-    if (this.#buffer.length > keptBytes) this.#buffer = Buffer.allocUnsafeSlow(64 * 1024);
+    return end + 1;
   }
 
   #grow(most: number): void {

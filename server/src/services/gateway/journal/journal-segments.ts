@@ -2,6 +2,7 @@ import { join } from 'node:path';
 import type { Clock, Logger } from '#kernel';
 import type { JournalFiles } from './journal-files.ts';
 import { LineEncoder, type LineType } from './journal-line.ts';
+import type { RecordPlace } from './record-bytes.ts';
 
 /** One file of the journal. */
 export interface Segment {
@@ -83,8 +84,13 @@ export class Segments {
   }
 
   /** Adds a line to the next write. Answers where it ends in that write. */
-  add(type: LineType, first: string, second: string): number {
+  add(type: Exclude<LineType, 'S'>, first: string, second: string): number {
     return this.#encoder.add(type, first, second);
+  }
+
+  /** As `add`, for the line of a settled request. */
+  addRecord(requestId: string, place: RecordPlace): number {
+    return this.#encoder.addRecord(requestId, place);
   }
 
   /**

@@ -40,6 +40,7 @@ import type { MetricRegistry } from '#telemetry';
 import { type JournalFiles, localFiles } from './journal-files.ts';
 import { openedJson } from './journal-line.ts';
 import { type Entry, Opened, type PendingRecord, Waiting } from './journal-entries.ts';
+import { RecordBytes } from './record-bytes.ts';
 import { journalMetrics } from './journal-metrics.ts';
 import { type Segment, Segments } from './journal-segments.ts';
 import type { Journal, OpenedEntry, OpenedRequest, Written } from '../types.ts';
@@ -69,8 +70,8 @@ export interface JournalSettings {
 
 /** What settlement sees of the journal, beside what the request path sees. */
 export interface JournalStore extends Journal {
-  /** The oldest records not shipped yet, at most `maxRecords` and (but for one) `maxCharacters`. They stay until `confirm`. */
-  take(maxRecords: number, maxCharacters: number): readonly PendingRecord[];
+  /** The oldest records not shipped yet, at most `maxRecords` and (but for one) `maxBytes`. They stay until `confirm`. */
+  take(maxRecords: number, maxBytes: number): readonly PendingRecord[];
   /**
    * The database has the `count` oldest records (or they were rejected): forgets them, advances the checkpoint, deletes
    * what is all shipped.
@@ -138,6 +139,7 @@ class SegmentedJournal implements JournalStore {
   readonly #commitWaitMs: number;
   readonly #opened = new Roster<Opened>();
   readonly #pending = new Fifo<Waiting>();
+  readonly #bytes = new RecordBytes();
   /** Those of the pending that no file has. */
   readonly #unwritten = new Set<Waiting>();
   /** What waits for the next write, in the order of its lines. */
@@ -206,8 +208,8 @@ class SegmentedJournal implements JournalStore {
       return;
     }
     if (opened !== null) opened.isSettled = true;
-    const waiting = new Waiting(record, opened, onWritten);
-    if (!this.#isClosed) waiting.lineEnd = this.#segments.add('S', waiting.requestId, waiting.json);
+    const waiting = new Waiting(record, this.#bytes, opened, onWritten);
+    if (!this.#isClosed) waiting.lineEnd = this.#segments.addRecord(waiting.requestId, waiting.place);
     this.#addToBatch(waiting);
   }
 
@@ -230,14 +232,14 @@ class SegmentedJournal implements JournalStore {
     return records;
   }
 
-  take(maxRecords: number, maxCharacters: number): readonly PendingRecord[] {
+  take(maxRecords: number, maxBytes: number): readonly PendingRecord[] {
     const records: PendingRecord[] = [];
-    let characters = 0;
+    let bytes = 0;
     for (let index = 0; index < Math.min(maxRecords, this.#pending.size); index += 1) {
       const waiting = this.#pending.at(index);
       if (waiting === null) break;
-      characters += waiting.json.length;
-      if (records.length > 0 && characters > maxCharacters) break;
+      bytes += waiting.place.end - waiting.place.start;
+      if (records.length > 0 && bytes > maxBytes) break;
       records.push(waiting);
     }
     return records;
@@ -251,6 +253,7 @@ class SegmentedJournal implements JournalStore {
       this.#confirmedCount += 1;
       waiting.confirmed?.();
       this.#unwritten.delete(waiting);
+      this.#bytes.release(waiting.place);
       if (waiting.segment === null) continue;
       waiting.segment.unshippedCount -= 1;
       if (!waiting.isLate) last = waiting;
@@ -387,7 +390,7 @@ class SegmentedJournal implements JournalStore {
     while (this.#unwritten.size > 0) {
       const late: Waiting[] = [];
       for (const waiting of this.#unwritten) {
-        this.#segments.add('S', waiting.requestId, waiting.json);
+        this.#segments.addRecord(waiting.requestId, waiting.place);
         if (late.push(waiting) === lateLines) break;
       }
       const segment = this.#write();

@@ -44,7 +44,8 @@ const context: RequestContext = {
   publicRequestId: toTypeId('req', requestId),
   clientRequestId: null,
   traceparent: null,
-  remoteAddress: '127.0.0.1',
+  clientAddress: '127.0.0.1',
+  userAgent: null,
   ifMatch: null,
   idempotencyKey: null,
 };

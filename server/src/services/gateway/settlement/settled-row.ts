@@ -37,7 +37,7 @@ function traceparentOf(record: RequestCompletedV1): string {
 
 /**
  * A record as the text of one `platform.settled_row`, on one line; about a microsecond. Null where a text in it holds a
- * line end, which would end the row: such a record goes the long way, from its JSON.
+ * line end, a NUL or a lone surrogate: such a record goes the long way, from its JSON.
  */
 export function settledRow(record: RequestCompletedV1): string | null {
   const { usage, price } = record;
@@ -51,5 +51,6 @@ export function settledRow(record: RequestCompletedV1): string | null {
     `${record.priced},${record.cost_femto ?? ''},${record.charge_femto ?? ''},${field(record.price_version)},` +
     `${field(price?.hash ?? null)},${field(price?.tier ?? null)},${field(price?.unit ?? null)},` +
     `${record.completed_at},${traceparentOf(record)})`;
-  return row.includes('\n') ? null : row;
+  // What can't be stored is refused by the long way, with its name.
+  return row.includes('\n') || row.includes('\0') || !row.isWellFormed() ? null : row;
 }

@@ -16,7 +16,8 @@ import {
   type TenantId,
 } from '#kernel';
 import { openTestDatabase, type TestDatabase, testedAdapters } from '#testing';
-import { createJournal, type JournalStore } from '../journal/journal.ts';
+import { createJournal, type JournalStore, type PendingRecord } from '../journal/journal.ts';
+import { RecordBytes } from '../journal/record-bytes.ts';
 import { createPartitionKeeper } from './retention.ts';
 import { settledRow } from './settled-row.ts';
 import { createSettlement, type Settlement } from './settlement.ts';
@@ -28,6 +29,19 @@ import {
   recordOf,
   temporaryFolder,
 } from '../journal/testing/records.ts';
+
+const bytes = new RecordBytes();
+
+/** A record that settlement takes by its long way. */
+function fully(record: RequestCompletedV1): PendingRecord {
+  return { requestId: record.request_id, json: JSON.stringify(record) };
+}
+
+/** A record that settlement takes by its short way, as the journal hands it over. */
+function shortly(record: RequestCompletedV1): PendingRecord {
+  const full = fully(record);
+  return { ...full, place: bytes.add(full.json, settledRow(record)) };
+}
 
 interface Line {
   readonly journal: JournalStore;
@@ -255,11 +269,7 @@ for (const adapter of testedAdapters()) {
       for (const isShort of [true, false]) {
         const copy = await openTestDatabase({ adapter });
         const line = await openLine(copy);
-        const shipped = records.map((record) => ({
-          requestId: record.request_id,
-          json: JSON.stringify(record),
-          row: isShort ? settledRow(record) : null,
-        }));
+        const shipped = records.map(isShort ? shortly : fully);
         assert.equal(await line.settlement.ship(shipped), records.length);
         written.push(await everythingOf(copy, records));
         await line.close();
@@ -293,11 +303,7 @@ for (const adapter of testedAdapters()) {
       const line = await openLine(database);
       const tenantId = newTenantId();
       const records = Array.from({ length: 6 }, () => recordOf(tenantId));
-      const shipped = records.map((record) => ({
-        requestId: record.request_id,
-        json: JSON.stringify(record),
-        row: settledRow(record),
-      }));
+      const shipped = records.map(shortly);
       assert.equal(await line.settlement.ship(shipped.slice(2, 3)), 1);
       assert.equal(await line.settlement.ship(shipped), 5);
       assert.equal(await line.settlement.ship(shipped), 0);
@@ -309,11 +315,7 @@ for (const adapter of testedAdapters()) {
     test('the same batch shipped twice at once is written once', async () => {
       const line = await openLine(database);
       const tenantId = newTenantId();
-      const shipped = Array.from({ length: 300 }, () => recordOf(tenantId)).map((record) => ({
-        requestId: record.request_id,
-        json: JSON.stringify(record),
-        row: settledRow(record),
-      }));
+      const shipped = Array.from({ length: 300 }, () => recordOf(tenantId)).map(shortly);
       const inserted = await Promise.all([line.settlement.ship(shipped), line.settlement.ship(shipped)]);
       assert.deepEqual(
         inserted.toSorted((a, b) => a - b),

@@ -18,6 +18,7 @@ import { type Database, SqlError, type SystemHandle } from '#db';
 import { AppError, type Clock, type Logger, uuidTimeMs } from '#kernel';
 import type { MetricRegistry } from '#telemetry';
 import { batchRecords, type JournalStore, type PendingRecord } from '../journal/journal.ts';
+import { hasRow, linesOf, type RecordPlace } from '../journal/record-bytes.ts';
 import { settlementMetrics } from '../journal/journal-metrics.ts';
 import type { PartitionKeeper } from './retention.ts';
 import { insertNewRecords, insertRecords } from './settlement.sql.ts';
@@ -54,8 +55,8 @@ export interface Settlement {
   isHealthy(): boolean;
 }
 
-/** JSON of one batch at most, in characters: bounds one parameter, and the memory of a batch. */
-const batchCharacters = 8 * 1024 * 1024;
+/** One batch at most: bounds one parameter, and the memory of a batch. */
+const batchBytes = 8 * 1024 * 1024;
 const firstRetryMs = 200;
 const lastRetryMs = 5000;
 
@@ -82,22 +83,20 @@ export async function writeRecords(
   records: readonly PendingRecord[],
   deadlineMs: number,
 ): Promise<number> {
-  const [rows, jsons, rest]: [string[], string[], string[]] = [[], [], []];
-  for (const { row, json } of records) {
-    if (typeof row === 'string') {
-      rows.push(row);
-      jsons.push(json);
-    } else rest.push(json);
+  const [places, rest]: [RecordPlace[], string[]] = [[], []];
+  for (const record of records) {
+    if (record.place !== undefined && hasRow(record.place)) places.push(record.place);
+    else rest.push(record.json);
   }
   const writeRest = async (tx: SystemHandle, all: readonly string[]): Promise<number> =>
     all.length === 0 ? 0 : insertRecords(tx, `[${all.join(',')}]`);
-  if (rows.length > 0) {
+  if (places.length > 0) {
     try {
       return await db.withSystem(
         'settlement',
         async (tx) => {
-          await insertNewRecords(tx, rows, jsons);
-          return rows.length + (await writeRest(tx, rest));
+          await insertNewRecords(tx, linesOf(places));
+          return places.length + (await writeRest(tx, rest));
         },
         { deadlineMs },
       );
@@ -222,7 +221,7 @@ class BatchSettlement implements Settlement {
 
   async #shipBatch(): Promise<void> {
     const { journal, clock } = this.#deps;
-    const records = journal.take(batchRecords, batchCharacters);
+    const records = journal.take(batchRecords, batchBytes);
     if (records.length === 0) return;
     const startedMs = clock.monotonic();
     try {

@@ -41,6 +41,21 @@ export class ClientStream {
     this.#response.writeHead(200, headers);
   }
 
+  /**
+   * What is written from now on goes out in one write with the end, or in the next turn but one of the event loop where
+   * the end waits for the database. The socket is corked, not the response: `end` of a corked response sends the closing
+   * chunk ahead of what it holds (Node 24).
+   */
+  holdForEnd(): void {
+    this.#response.socket?.cork();
+    setImmediate(inNextTurn, this);
+  }
+
+  /** Sends what is held. */
+  letGo(): void {
+    if (!this.#response.writableEnded) this.#response.socket?.uncork();
+  }
+
   /** Complete frames. `onDrain` is called once, if the client is slow, when it takes bytes again. */
   write(bytes: Buffer, nowMs: number, onDrain: () => void): void {
     this.lastWriteMs = nowMs;
@@ -72,4 +87,13 @@ export class ClientStream {
   destroy(): void {
     this.#response.destroy();
   }
+}
+
+/** The record's line is written in this turn, behind what is due already. */
+function inNextTurn(stream: ClientStream): void {
+  setImmediate(letGo, stream);
+}
+
+function letGo(stream: ClientStream): void {
+  stream.letGo();
 }

@@ -4,8 +4,11 @@ import type { Gathering } from '../answers/gathering.ts';
 import { Attempt, type AttemptPorts } from './attempt.ts';
 
 export interface StreamAttemptOwner {
-  /** Bytes of frames that may go out; the first call is the stream's first frame. */
-  onFrames(attempt: StreamAttempt, pieces: readonly Buffer[]): void;
+  /**
+   * Bytes of frames that may go out; the first call is the stream's first frame.
+   * @param isLast `onDone` follows at once
+   */
+  onFrames(attempt: StreamAttempt, pieces: readonly Buffer[], isLast: boolean): void;
   /** `[DONE]` came; nothing more will. */
   onDone(attempt: StreamAttempt): void;
   onAttemptFault(attempt: Attempt, fault: ProviderFault): void;
@@ -105,7 +108,7 @@ export class StreamAttempt extends Attempt {
   };
 
   #take(batch: Batch): void {
-    if (batch.pieces.length > 0) this.#owner.onFrames(this, batch.pieces);
+    if (batch.pieces.length > 0) this.#owner.onFrames(this, batch.pieces, batch.isDone);
     if (this.#isOver) return;
     if (batch.isDone) {
       this.#isOver = true;

@@ -9,6 +9,7 @@ import type { Database } from '#db';
 import { newTenantId, type TenantId } from '#kernel';
 import { openTestDatabase, type TestAdapter, testedAdapters } from '#testing';
 import type { PendingRecord } from '../../journal/journal.ts';
+import { RecordBytes } from '../../journal/record-bytes.ts';
 import { recordOf } from '../../journal/testing/records.ts';
 import { settledRow } from '../settled-row.ts';
 import { writeRecords } from '../settlement.ts';
@@ -43,13 +44,16 @@ async function open(adapter: TestAdapter): Promise<Opened> {
   return { name: adapter === 'pglite' ? 'PGlite' : 'PostgreSQL', db, close };
 }
 
+const bytes = new RecordBytes();
+
 function batchOf(tenants: readonly TenantId[], isShort: boolean): PendingRecord[] {
   return Array.from({ length: batchSize }, (_, index) => {
     const record = recordOf(tenants[index % tenants.length] ?? newTenantId());
+    const json = JSON.stringify(record);
     return {
       requestId: record.request_id,
-      json: JSON.stringify(record),
-      row: isShort ? settledRow(record) : null,
+      json,
+      ...(isShort ? { place: bytes.add(json, settledRow(record)) } : {}),
     };
   });
 }
