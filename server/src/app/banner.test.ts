@@ -13,6 +13,7 @@ const running = (isNew: boolean) => ({
   addresses: credentials,
   firstStart: { credentials, isNew },
   autoAnswer: () => 'extractive',
+  degraded: (): string[] => [],
 });
 
 test('keys are shown only on a terminal, and only by the start that made them', () => {
@@ -33,4 +34,16 @@ test('it says where things are and what answers auto', () => {
   ]) {
     assert.ok(text.includes(part), part);
   }
+});
+
+test('it names what is away of what the settings name, and says nothing of it where all is there', () => {
+  const text = (degraded: string[]) =>
+    bannerLines(
+      { ...running(false), degraded: () => degraded },
+      { dataDir: '/data' },
+      resolveRoles([]),
+      false,
+    ).join('\n');
+  assert.match(text(['redis', 'nats']), /It lacks {8}redis, nats: /);
+  assert.doesNotMatch(text([]), /lacks/);
 });

@@ -10,14 +10,23 @@ export function printBanner(running: RunningProcess, settings: Settings, roles: 
 
 /** `isTerminal` decides whether new keys are shown: only on a terminal, and only at the start that made them. */
 export function bannerLines(
-  { addresses, firstStart, autoAnswer }: Pick<RunningProcess, 'addresses' | 'firstStart' | 'autoAnswer'>,
+  {
+    addresses,
+    firstStart,
+    autoAnswer,
+    degraded,
+  }: Pick<RunningProcess, 'addresses' | 'firstStart' | 'autoAnswer' | 'degraded'>,
   settings: Pick<Settings, 'dataDir'>,
   roles: RoleSet,
   isTerminal: boolean,
 ): string[] {
+  const away = degraded();
   const lines = [
     '',
     `  Stoa is ready.`,
+    ...(away.length > 0
+      ? [`  It lacks        ${away.join(', ')}: away or not well; it goes on without`]
+      : []),
     ...(roles.has('gateway') ? [`  Tenants call    ${addresses.baseUrl}/v1`] : []),
     ...(roles.has('control') ? [`  You operate it  ${addresses.adminUrl}/control/v1`] : []),
     `  Its state       ${addresses.baseUrl}/readyz, ${addresses.adminUrl}/metrics`,

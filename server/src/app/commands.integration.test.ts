@@ -136,19 +136,24 @@ models:
   assert.equal(existsSync(settings.STOA_DATA_DIR), false);
 });
 
-test('on a schema that is newer a process is alive and never ready, and makes nothing', async () => {
-  const newer = join(directory, 'newer');
-  mkdirSync(newer);
-  const future = join(directory, 'future-migrations');
+/** An embedded database that a newer version with one more migration of the tenants has left in `folder`. */
+async function leaveNewer(folder: string, text: string): Promise<void> {
+  mkdirSync(folder);
+  const future = `${folder}-migrations`;
   const tenants = migrationSets.find((set) => set.module === 'control/tenants');
   assert.ok(tenants);
   cpSync(tenants.directory, future, { recursive: true });
   const next = String(readdirSync(future).length + 1).padStart(4, '0');
-  writeFileSync(join(future, `${next}-future.sql`), 'create table platform.future (id int primary key);\n');
-  const db = await openDatabase({ adapter: 'pglite', directory: join(newer, 'pglite') });
+  writeFileSync(join(future, `${next}-future.sql`), text);
+  const db = await openDatabase({ adapter: 'pglite', directory: join(folder, 'pglite') });
   const ahead = { module: tenants.module, directory: pathToFileURL(`${future}/`) };
   await db.migrate(migrationSets.map((set) => (set === tenants ? ahead : set)));
   await db.close();
+}
+
+test('on a schema that a contract migration made newer a process is alive and never ready, and makes nothing', async () => {
+  const newer = join(directory, 'newer');
+  await leaveNewer(newer, '-- phase: contract\nselect 1;\n');
   const server = start(['serve', 'all'], { STOA_DATA_DIR: newer });
   await printed(server, 'newer than this version serves');
   const baseUrl = /"baseUrl":"([^"]+)"/.exec(server.printed())?.[1] ?? '';
@@ -159,6 +164,24 @@ test('on a schema that is newer a process is alive and never ready, and makes no
   assert.equal((await server.ended).code, 0);
   assert.equal(existsSync(join(newer, 'credentials.json')), false);
   assert.doesNotMatch(server.printed(), /Stoa is ready/);
+});
+
+test('on a schema that expand migrations made newer a process is ready, and db status says what it does not know', async () => {
+  const newer = join(directory, 'expanded');
+  await leaveNewer(newer, '-- phase: expand\nalter table tenant.tenants add column title text;\n');
+  const server = start(['serve', 'all'], { STOA_DATA_DIR: newer });
+  await printed(server, 'Stoa is ready');
+  const inUse = await run(['db', 'status'], { STOA_DATA_DIR: newer });
+  assert.equal(inUse.code, 1);
+  assert.match(inUse.errors, /is used by process \d+/);
+  server.child.kill('SIGTERM');
+  assert.equal((await server.ended).code, 0);
+  const { code, out } = await run(['db', 'status'], { STOA_DATA_DIR: newer });
+  assert.equal(code, 0);
+  assert.match(out, /^This version serves the schema\.$/m);
+  assert.match(out, /control\/tenants\/\d{4}-future \(expand\), not known to this version$/m);
+  const migrated = await run(['db', 'migrate', '--contract', '--json'], { STOA_DATA_DIR: newer });
+  assert.deepEqual(JSON.parse(migrated.out), { applied: [], pending: [] });
 });
 
 test('apply on a data directory in use names the process and says what to do', async () => {

@@ -1,5 +1,6 @@
 import { parseArgs } from 'node:util';
 import { join } from 'node:path';
+import { addressFault } from '#http';
 import { AppError } from '#kernel';
 import { applyCommand } from './apply-command.ts';
 import { printBanner } from './banner.ts';
@@ -18,7 +19,8 @@ const help = `Stoa: the AI platform that one operator runs for many tenants.
   up                          run every role in this process (what npm start does)
   serve <role>...             run chosen roles: gateway, control, all
   db setup --admin-url URL    make the database logins and write their URLs to a file
-  db migrate                  bring the schema up to this version
+  db migrate [--contract]     bring the schema up to this version; --contract: also take away what older ones used
+  db status                   show what has applied, what is pending, and which processes that waits for
   db operator-key             make an operator key
   apply                       make the entries of stoa.yaml the ones in effect
   config print [--origins]    show every setting, secrets redacted
@@ -107,7 +109,7 @@ function report(error: unknown): number {
       process.stderr.write(`${error.cause.stack ?? ''}\n`);
     return error.code === 'invalid_configuration' ? configurationExitCode : 1;
   }
-  const address = addressFault(error);
+  const address = lostAddress(error);
   if (address !== null) {
     process.stderr.write(`stoa: ${address}\n`);
     return 1;
@@ -125,16 +127,9 @@ function isWrongUsage(error: unknown): error is Error {
   return error instanceof Error && 'code' in error && String(error.code).startsWith('ERR_PARSE_ARGS_');
 }
 
-const addressFaults: ReadonlyMap<unknown, string> = new Map([
-  ['EADDRINUSE', 'is in use by another process'],
-  ['EADDRNOTAVAIL', 'is no address of this machine'],
-  ['EACCES', 'may not be listened on by this user'],
-]);
-
-/** What is wrong with an address that a listener could not take, or null for any other error. */
-function addressFault(error: unknown): string | null {
-  if (!(error instanceof Error) || !('syscall' in error) || error.syscall !== 'listen') return null;
-  const wrong = 'code' in error ? addressFaults.get(error.code) : undefined;
-  if (wrong === undefined || !('address' in error) || !('port' in error)) return null;
-  return `${String(error.address)}:${String(error.port)} ${wrong}; choose other addresses with STOA_LISTEN and STOA_ADMIN_LISTEN.`;
+/** A listener that another process took between the check and the start; null for any other error. */
+function lostAddress(error: unknown): string | null {
+  const fault = addressFault(error);
+  if (fault === null || !(error instanceof Error) || !('address' in error) || !('port' in error)) return null;
+  return `${String(error.address)}:${String(error.port)} ${fault}; choose other addresses with STOA_LISTEN and STOA_ADMIN_LISTEN.`;
 }

@@ -5,17 +5,22 @@ import { createEventLog, createEvents, type EventLog, type EventsModule } from '
 import { createGateway, type GatewayModule } from '#gateway';
 import {
   type Authenticator,
+  createGuardedClient,
   createOutboundClient,
   creatingOperatorRoute,
+  type Denied,
+  type GuardedClient,
   type IdempotencyStore,
   operatorRoute,
+  readOutboundAllowances,
+  type RequestLimiter,
   type Route,
   tenantRoute,
 } from '#http';
 import { createJobs, createTimers, type JobsModule, observeTimers } from '#jobs';
 import { asTenantId, fromTypeId, type HealthPart, type Lifecycle, systemClock } from '#kernel';
 import type { ProviderKind } from '#models';
-import { createQuotas } from '#quotas';
+import type { QuotasModule } from '#quotas';
 import type { RegistryModule } from '#registry';
 import { createDecider } from '#router';
 import type { Telemetry } from '#telemetry';
@@ -23,6 +28,7 @@ import { type Cluster, createCluster } from './cluster.ts';
 import { type ControlPlane, createControlPlane } from './control-plane.ts';
 import type { DataDirectory } from './data-directory.ts';
 import type { FirstStartPort } from './first-start.ts';
+import { composeQuotas } from './limits.ts';
 import { createModels, type ModelParts } from './models.ts';
 import { composeNats } from './nats.ts';
 import { roleOfPath, type RoleSet, roleTable } from './roles.ts';
@@ -31,6 +37,9 @@ import { roleOfPath, type RoleSet, roleTable } from './roles.ts';
 export interface Composition {
   readonly authenticator: Authenticator;
   readonly idempotency: IdempotencyStore;
+  readonly limiter: RequestLimiter;
+  /** For the edge: what is denied to somebody known. */
+  readonly onDenied: (denied: Denied) => void;
   readonly publicRoutes: readonly Route[];
   readonly adminRoutes: readonly Route[];
   readonly cluster: Cluster;
@@ -51,6 +60,8 @@ export interface ComposeInput {
   readonly telemetry: Telemetry;
   readonly roles: RoleSet;
   readonly rootDirectory: string;
+  /** Where tenants reach this process; null until it listens. */
+  readonly listeningUrl?: () => string | null;
 }
 
 export async function compose(input: ComposeInput): Promise<Composition> {
@@ -63,11 +74,14 @@ async function composeModules(input: ComposeInput, eventLog: EventLog): Promise<
   const { logger } = telemetry;
   const clock = systemClock;
   const outbound = createOutboundClient();
+  const guarded = composeGuarded(input);
   const models = await createModels({ outbound, clock, logger }, settings, rootDirectory);
   const shared = composeCache(input);
-  const control = createControlPlane(input, models, shared.broadcast);
-  const gateway = composeGateway(input, models, control);
-  const events = composeEvents(input, eventLog);
+  const quotas = composeQuotas(input, shared);
+  const ports = { broadcast: shared.broadcast, guarded, quotas, jobs: () => jobs.api };
+  const control = createControlPlane(input, models, ports);
+  const gateway = composeGateway(input, models, control, quotas);
+  const events = composeEvents(input, eventLog, control);
   const timers = createTimers({ db, clock, logger }, [
     ...eventLog.tasks,
     ...events.tasks,
@@ -76,7 +90,7 @@ async function composeModules(input: ComposeInput, eventLog: EventLog): Promise<
   ]);
   const jobs = composeJobs(input, control);
   jobs.register(control.jobs);
-  const routes = [...control.routes, ...gateway.routes, ...jobs.routes, ...events.routes];
+  const routes = [...quotas.routes, ...control.routes, ...gateway.routes, ...jobs.routes, ...events.routes];
   observeDatabase(telemetry.metrics, db);
   observeTimers(telemetry.metrics, timers);
   const { access, registry } = control;
@@ -84,14 +98,15 @@ async function composeModules(input: ComposeInput, eventLog: EventLog): Promise<
   return {
     authenticator: access.authenticator,
     idempotency: access.idempotency,
-    publicRoutes: routes.filter(
-      ({ endpoint }) => endpoint.listener === 'public' && roles.has(roleOfPath(endpoint.path)),
-    ),
+    limiter: quotas.limiter,
+    onDenied: (denied) => control.audit.api.denied(denied),
+    publicRoutes: publicRoutesOf(routes, roles),
     adminRoutes: routes.filter(({ endpoint }) => endpoint.listener === 'admin' && roles.has('control')),
     cluster: createCluster(calls),
     lifecycles: [
       shared.lifecycle,
       eventLog.lifecycle,
+      quotas.lifecycle,
       ...control.lifecycles,
       warmUpLifecycle(models),
       gateway.lifecycle,
@@ -103,6 +118,7 @@ async function composeModules(input: ComposeInput, eventLog: EventLog): Promise<
       ...(shared.health ? [shared.health] : []),
       eventLog.health,
       ...events.health,
+      quotas.health,
       ...control.health,
       ...gateway.health,
       jobs.health,
@@ -110,12 +126,30 @@ async function composeModules(input: ComposeInput, eventLog: EventLog): Promise<
     gateway,
     firstStart: firstStartPort(control),
     describeAuto: () => describeAuto(registry),
-    async close() {
-      await models.close();
-      await outbound.close();
-      await db.close();
-    },
+    close: () => closeInTurn([models, outbound, guarded, db]),
   };
+}
+
+/** For URLs that tenants gave; that the setting can be read was seen to with the settings. */
+function composeGuarded({ settings, telemetry: { metrics } }: ComposeInput): GuardedClient {
+  const read = readOutboundAllowances(settings.outboundAllow);
+  if ('wrong' in read) throw new Error(`STOA_OUTBOUND_ALLOW: ${read.wrong.join(', ')}`);
+  const { allowances } = read;
+  return createGuardedClient(
+    { metrics, allowOf: (tenantId) => allowances.of(tenantId) },
+    { allow: allowances.all, isHttpAllowed: settings.outboundHttp },
+  );
+}
+
+async function closeInTurn(parts: readonly { close(): Promise<void> }[]): Promise<void> {
+  for (const part of parts) await part.close();
+}
+
+/** What tenants call at this process's roles. */
+function publicRoutesOf(routes: readonly Route[], roles: RoleSet): Route[] {
+  return routes.filter(
+    ({ endpoint }) => endpoint.listener === 'public' && roles.has(roleOfPath(endpoint.path)),
+  );
 }
 
 function composeCache({
@@ -141,14 +175,15 @@ function composeEventLog({ settings, db, telemetry: { logger, metrics } }: Compo
 }
 
 /** The consumers of this process's roles, over NATS where there is one, else over the log itself. */
-function composeEvents(input: ComposeInput, eventLog: EventLog): EventsModule {
+function composeEvents(input: ComposeInput, eventLog: EventLog, control: ControlPlane): EventsModule {
   const { settings, db, telemetry } = input;
   const { logger, metrics, tracer } = telemetry;
   const http = { operatorRoute, tenantRoute, creatingOperatorRoute };
   const nats = composeNats(input);
   const carrier = nats?.carrier ?? null;
+  const consumers = input.roles.has('control') ? control.consumers : [];
   const events = createEvents(
-    { db, clock: systemClock, logger, metrics, tracer, http, consumers: [], carrier },
+    { db, clock: systemClock, logger, metrics, tracer, http, consumers, carrier },
     { eventDays: settings.retentionEventsDays, isAlone: db.adapter === 'pglite' },
   );
   eventLog.wakeUps.onWake(() => events.api.wake());
@@ -200,6 +235,7 @@ function composeGateway(
   input: ComposeInput,
   { providers }: ModelParts,
   control: ControlPlane,
+  quotas: QuotasModule,
 ): GatewayModule {
   const { settings, directory, db, telemetry } = input;
   const { logger, metrics, tracer } = telemetry;
@@ -209,7 +245,7 @@ function composeGateway(
       providers,
       registry: control.registry.api,
       prices: control.prices.api,
-      quotas: createQuotas().api,
+      quotas: quotas.api,
       decider: createDecider(),
       clock: systemClock,
       logger,
@@ -235,10 +271,10 @@ const setUp = { operator: 'system:set-up' };
 function firstStartPort({ access, tenants }: ControlPlane): FirstStartPort {
   return {
     async checkOperatorKey(key) {
-      await access.authenticator.operator(`Bearer ${key}`);
+      await access.authenticator.operator(`Bearer ${key}`, null);
     },
     async checkTenantKey(key) {
-      await access.authenticator.tenant(`Bearer ${key}`);
+      await access.authenticator.tenant(`Bearer ${key}`, null);
     },
     async createOperatorKey(name) {
       return (await access.api.createOperatorKey(setUp, { name })).key;

@@ -1,9 +1,8 @@
 import { readFileSync, statSync } from 'node:fs';
 import { type Document, isMap, isNode, isSeq, LineCounter, parseDocument } from 'yaml';
 import type { z } from 'zod';
-import type { AppError } from '#kernel';
+import { type AppError, nearestOf } from '#kernel';
 import { configurationError } from './config.ts';
-import { nearestOf } from './config-names.ts';
 import type { SettingFault } from './config-rules.ts';
 
 /**

@@ -1,6 +1,7 @@
 import { isIP } from 'node:net';
 import { resolve } from 'node:path';
 import { byteUnits, type ListenAddress, type SettingDeclaration, type SettingValue } from '@stoa/contracts';
+import { readNetwork } from '#kernel';
 
 /** Either a value, or what was wrong with the text; the text itself is never part of `wrong` where it is a secret. */
 export type Parsed = { readonly value: SettingValue } | { readonly wrong: string };
@@ -88,18 +89,10 @@ function parseNetworks(text: string): Parsed {
     .split(',')
     .map((part) => part.trim())
     .filter((part) => part !== '');
-  const wrong = networks.filter((network) => !isNetwork(network));
+  const wrong = networks.filter((network) => readNetwork(network) === null);
   if (wrong.length > 0)
     return { wrong: `${wrong.map((network) => JSON.stringify(network)).join(', ')} is no address` };
   return { value: networks };
-}
-
-function isNetwork(text: string): boolean {
-  const [address = '', prefix, ...rest] = text.split('/');
-  const version = isIP(address);
-  if (version === 0 || rest.length > 0) return false;
-  if (prefix === undefined) return true;
-  return /^\d{1,3}$/.test(prefix) && Number(prefix) <= (version === 4 ? 32 : 128);
 }
 
 /** Keeps the text as it came, but for slashes at the end of a web address, which would double in what is appended. */

@@ -1,6 +1,8 @@
 import type { Settings } from '@stoa/contracts';
 import { redisUrlFault } from '#cache';
+import { readOutboundAllowances } from '#http';
 import { readRoleUrls } from './role-urls.ts';
+import { isGuessablePassword, keyWeakness, secretWeakness } from './secret-strength.ts';
 
 /** One thing that is wrong: with which setting, what, and what is expected instead. Never holds a secret. */
 export interface SettingFault {
@@ -59,6 +61,7 @@ export function crossFaults(settings: ReadableSettings): SettingFault[] {
     ...natsFaults(settings),
     ...redisFaults(settings),
     ...clusterFaults(settings),
+    ...outboundFaults(settings),
   ];
 }
 
@@ -80,10 +83,11 @@ export function productionFaults(settings: ReadableSettings): SettingFault[] {
       expected: 'unset',
     });
   }
-  if (settings.masterKey instanceof Uint8Array && isWeakKey(settings.masterKey)) {
+  const masterFault = settings.masterKey instanceof Uint8Array ? keyWeakness(settings.masterKey) : null;
+  if (masterFault !== null) {
     faults.push({
       name: 'STOA_MASTER_KEY',
-      wrong: 'the value is not random',
+      wrong: `the value is not random: ${masterFault}`,
       expected: '32 random bytes as base64 (`openssl rand -base64 32`)',
     });
   }
@@ -99,9 +103,10 @@ const clusterSecrets = [
 function weakSecretFaults(settings: ReadableSettings): SettingFault[] {
   return clusterSecrets.flatMap(([name, key]) => {
     const text = settings[key];
-    if (typeof text !== 'string' || !isWeakSecret(text)) return [];
-    const expected = 'at least 32 random characters (`openssl rand -base64 32`)';
-    return [{ name, wrong: 'the value is too easy to guess', expected }];
+    const weakness = typeof text === 'string' ? secretWeakness(text) : null;
+    if (weakness === null) return [];
+    const expected = '32 random bytes or more as base64 or hex (`openssl rand -base64 32`)';
+    return [{ name, wrong: `the value is too easy to guess: ${weakness}`, expected }];
   });
 }
 
@@ -131,6 +136,17 @@ function clusterFaults(settings: ReadableSettings): SettingFault[] {
     faults.push({ name: 'STOA_ROLE_URLS', wrong: read.wrong, expected });
   }
   return faults;
+}
+
+function outboundFaults({ outboundAllow }: ReadableSettings): SettingFault[] {
+  const read = readOutboundAllowances(outboundAllow ?? null);
+  if ('allowances' in read) return [];
+  return read.wrong.map((entry) => ({
+    name: 'STOA_OUTBOUND_ALLOW',
+    wrong: `${JSON.stringify(entry)} is no entry`,
+    expected:
+      'a host, `*.name`, an address or a CIDR block, with a port or `:*` behind it or none, and `ten_...=` before it or not',
+  }));
 }
 
 function databaseSetFaults(settings: ReadableSettings): SettingFault[] {
@@ -183,8 +199,10 @@ function redisFaults({ redisUrl, profile }: ReadableSettings): SettingFault[] {
   const name = 'STOA_REDIS_URL';
   const fault = redisUrlFault(redisUrl);
   if (fault !== null) return [{ name, ...fault }];
-  const password = decoded(new URL(redisUrl).password).toLowerCase();
-  if (profile !== 'production' || !commonSecrets.has(password)) return [];
+  const password = decoded(new URL(redisUrl).password);
+  const isWeak =
+    password !== '' && (commonSecrets.has(password.toLowerCase()) || isGuessablePassword(password));
+  if (profile !== 'production' || !isWeak) return [];
   return [{ name, wrong: 'its password is too easy to guess', expected: 'a random one, or none' }];
 }
 
@@ -263,7 +281,9 @@ function loginFaults(settings: ReadableSettings): SettingFault[] {
     const password = decoded(url.password);
     if (
       password !== '' &&
-      (commonSecrets.has(password.toLowerCase()) || password === decoded(url.username))
+      (commonSecrets.has(password.toLowerCase()) ||
+        password === decoded(url.username) ||
+        isGuessablePassword(password))
     ) {
       faults.push({
         name,
@@ -290,15 +310,4 @@ function decoded(text: string): string {
   } catch {
     return text;
   }
-}
-
-/** 32 random bytes hold fewer than 16 different ones, or one constant step, in less than one of 10^15 cases. */
-function isWeakKey(bytes: Uint8Array): boolean {
-  if (new Set(bytes).size < 16) return true;
-  const steps = new Set(bytes.subarray(1).map((byte, index) => byte - (bytes[index] ?? 0)));
-  return steps.size === 1;
-}
-
-function isWeakSecret(text: string): boolean {
-  return text.length < 32 || new Set(text).size < 10 || commonSecrets.has(text.toLowerCase());
 }

@@ -301,7 +301,7 @@ const refusedInProduction: Readonly<Record<string, Environment>> = {
   'a cluster secret of few letters': { STOA_CLUSTER_SECRET: 'ab'.repeat(40) },
   'a previous cluster secret that is short': {
     STOA_CLUSTER_SECRET_PREVIOUS: 'short',
-    STOA_CLUSTER_SECRET: 'Zk3vQ8mR1xT6bY9cL4nW7pD2sF5gH0jA',
+    STOA_CLUSTER_SECRET: 'Zk3vQ8mR1xT6bY9cL4nW7pD2sF5gH0jAu/V+tE2wKi8=',
   },
   'a password from a tutorial': { STOA_DATABASE_URL: 'postgres://tenant:Postgres@db/stoa' },
   'a password that is the login': { STOA_SYSTEM_DATABASE_URL: 'postgres://sys:sys@db/stoa' },
@@ -474,7 +474,7 @@ test("traces are on only where OpenTelemetry's own variables name a collector", 
   assert.equal(isTracingConfigured({ ...endpoint, OTEL_TRACES_EXPORTER: 'none' }), false);
 });
 
-const clusterSecret = 'Zk3vQ8mR1xT6bY9cL4nW7pD2sF5gH0jA';
+const clusterSecret = 'Zk3vQ8mR1xT6bY9cL4nW7pD2sF5gH0jAu/V+tE2wKi8=';
 
 test('what needs the secret of the cluster is refused without it', () => {
   const needing = {

@@ -1,12 +1,15 @@
-import { type AccessModule, createAccess } from '#access';
-import { createAudit } from '#audit';
+import { type AccessDeps, type AccessModule, createAccess } from '#access';
+import { type AuditModule, createAudit } from '#audit';
 import type { Broadcast } from '#cache';
-import type { Route } from '#http';
-import type { NamedJob, TimerTask } from '#jobs';
-import { createSealer, type HealthPart, type Lifecycle, systemClock } from '#kernel';
+import type { EventConsumer } from '#events';
+import type { GuardedClient, Route } from '#http';
+import type { JobsApi, NamedJob, TimerTask } from '#jobs';
+import { createSealer, type HealthPart, type Lifecycle, type Sealer, systemClock } from '#kernel';
 import { createPrices, type PricesModule } from '#prices';
+import type { QuotasModule } from '#quotas';
 import { createRegistry, type RegistryModule } from '#registry';
 import { createTenants, type TenantsModule } from '#tenants';
+import { createWebhooks, type WebhooksModule } from '#webhooks';
 import type { ComposeInput } from './compose.ts';
 import { processEnvironment } from './config.ts';
 import { developmentMasterKey } from './data-directory.ts';
@@ -16,35 +19,45 @@ import { applyStoaFile } from './stoa-file.ts';
 /** The modules of the control plane, wired to each other. */
 export interface ControlPlane {
   readonly access: AccessModule;
+  readonly audit: AuditModule;
   readonly tenants: TenantsModule;
   readonly prices: PricesModule;
   readonly registry: RegistryModule;
   readonly routes: readonly Route[];
   readonly tasks: readonly TimerTask[];
   readonly jobs: readonly NamedJob[];
+  /** Of events; for processes that run the role `control`. */
+  readonly consumers: readonly EventConsumer[];
   /** In the order in which they start. */
   readonly lifecycles: readonly Lifecycle[];
   readonly health: readonly HealthPart[];
 }
 
+export interface ControlPlanePorts {
+  readonly broadcast: Broadcast;
+  readonly guarded: GuardedClient;
+  readonly quotas: Pick<QuotasModule, 'unknownKeys'>;
+  readonly jobs: () => JobsApi;
+}
+
 export function createControlPlane(
   input: ComposeInput,
   models: ModelParts,
-  broadcast: Broadcast,
+  { broadcast, guarded, quotas, jobs }: ControlPlanePorts,
 ): ControlPlane {
   const { settings, db, telemetry } = input;
   const { logger, metrics } = telemetry;
   const clock = systemClock;
   const sealer = createSealer(settings.masterKey ?? developmentMasterKey(input.directory));
   const prices = createPrices({ db, clock, logger }, { pollEveryMs: settings.snapshotPollMs });
-  const access = createAccess(
-    { db, clock, logger, metrics, sealer, broadcast },
-    {
-      pollIntervalMs: settings.snapshotPollMs,
-      cachedKeys: settings.keyCacheSize,
-      maximumAgeMs: settings.keyStaleMaxMs,
-    },
-  );
+  const audit = createAudit({ db, logger, metrics }, { retentionMonths: settings.retentionAuditMonths });
+  const access = accessOf(input, {
+    sealer,
+    broadcast,
+    outbound: guarded,
+    unknownCredentials: quotas.unknownKeys,
+    onKnownRefused: (refused) => audit.api.refused(refused),
+  });
   const tenants = createTenants({
     db,
     clock,
@@ -54,27 +67,83 @@ export function createControlPlane(
   const priceOf = (target: Parameters<typeof prices.api.describe>[0]) =>
     prices.api.describe(target, clock.now());
   const readEnvironment = (name: string): string | undefined => processEnvironment()[name];
-  const { providers } = models;
   const registry = createRegistry(
-    { db, providers, sealer, clock, logger, metrics, priceOf, readEnvironment, broadcast },
+    { db, providers: models.providers, sealer, clock, logger, metrics, priceOf, readEnvironment, broadcast },
     { openai: openAiSettings(input), builtIn: models.builtIn, pollEveryMs: settings.snapshotPollMs },
   );
-  const audit = createAudit({ db });
+  const webhooks = webhooksOf(input, { sealer, guarded, broadcast, jobs });
   return {
     access,
+    audit,
     tenants,
     prices,
     registry,
-    routes: [...tenants.routes, ...access.routes, ...registry.routes, ...prices.routes, ...audit.routes],
-    jobs: tenants.jobs,
-    tasks: access.tasks.map((task) => ({
-      name: task.name,
-      everyMs: task.intervalMs,
-      run: () => task.run(),
-    })),
-    lifecycles: [prices.lifecycle, access.lifecycle, fileLifecycle(input, registry), registry.lifecycle],
+    routes: [
+      ...tenants.routes,
+      ...access.routes,
+      ...registry.routes,
+      ...prices.routes,
+      ...audit.routes,
+      ...webhooks.routes,
+    ],
+    consumers: webhooks.consumers,
+    jobs: [...tenants.jobs, ...webhooks.jobs],
+    tasks: [...timerTasks(access), ...audit.tasks],
+    lifecycles: [
+      audit.lifecycle,
+      prices.lifecycle,
+      access.lifecycle,
+      fileLifecycle(input, registry),
+      registry.lifecycle,
+      webhooks.lifecycle,
+    ],
     health: [access.health, registry.health, prices.health],
   };
+}
+
+function timerTasks({ tasks }: AccessModule): TimerTask[] {
+  return tasks.map((task) => ({ name: task.name, everyMs: task.intervalMs, run: () => task.run() }));
+}
+
+function accessOf(
+  input: ComposeInput,
+  ports: Required<
+    Pick<AccessDeps, 'sealer' | 'broadcast' | 'outbound' | 'unknownCredentials' | 'onKnownRefused'>
+  >,
+): AccessModule {
+  const { settings, db, telemetry } = input;
+  const { logger, metrics } = telemetry;
+  return createAccess(
+    { ...ports, db, clock: systemClock, logger, metrics },
+    {
+      issuer: tokenIssuer(input, ports.sealer),
+      pollIntervalMs: settings.snapshotPollMs,
+      cachedKeys: settings.keyCacheSize,
+      maximumAgeMs: settings.keyStaleMaxMs,
+    },
+  );
+}
+
+function webhooksOf(
+  { settings, db, telemetry: { logger, metrics } }: ComposeInput,
+  ports: Pick<Parameters<typeof createWebhooks>[0], 'sealer' | 'guarded' | 'broadcast' | 'jobs'>,
+): WebhooksModule {
+  return createWebhooks(
+    { ...ports, db, clock: systemClock, logger, metrics, random: Math.random },
+    { pollEveryMs: settings.snapshotPollMs },
+  );
+}
+
+/**
+ * What tokens name as their issuer and audience: the setting, else the address that tenants reach Stoa under. Without
+ * either it is the listener's where this process is alone with its database; several processes have listeners of their own
+ * and must agree on one text, so there it is a name that the master key gives.
+ */
+function tokenIssuer({ settings, db, listeningUrl }: ComposeInput, sealer: Sealer): () => string {
+  const stated = settings.tokenIssuer ?? settings.publicUrl;
+  const name = `urn:stoa:${sealer.keyId}`;
+  if (stated !== null) return () => stated;
+  return db.adapter === 'postgres' ? () => name : () => listeningUrl?.() ?? name;
 }
 
 function openAiSettings({ settings }: ComposeInput): Parameters<typeof createRegistry>[1]['openai'] {

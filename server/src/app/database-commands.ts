@@ -2,6 +2,7 @@ import { randomBytes } from 'node:crypto';
 import { access, constants } from 'node:fs/promises';
 import { dirname, resolve } from 'node:path';
 import { parseArgs } from 'node:util';
+import { type OperatorRole, operatorRoles } from '@stoa/contracts';
 import { createAccess } from '#access';
 import { type Database, lockDataDirectory, setUpRoles, writeUrlsFile } from '#db';
 import { AppError, createSealer, type Logger, systemClock } from '#kernel';
@@ -9,10 +10,11 @@ import { createTelemetry, type Telemetry } from '#telemetry';
 import type { LoadedSettings } from './config.ts';
 import { type DataDirectory, openDataDirectory } from './data-directory.ts';
 import { openConfiguredDatabase, prepareSchema } from './database.ts';
+import { migrateCommand, statusCommand } from './schema-commands.ts';
 import { migrationSets } from './migrations.ts';
 import { stoaVersion } from './version.ts';
 
-/** `db setup`, `db migrate`, `db operator-key`; each with `--json`. `load` reads the settings, which `setup` does not need. */
+/** `db setup`, `db migrate`, `db status`, `db operator-key`; each with `--json`. `load` reads the settings, which `setup` does not need. */
 export async function databaseCommand(args: readonly string[], load: () => LoadedSettings): Promise<void> {
   const { values, positionals } = parseArgs({
     args: [...args],
@@ -22,6 +24,8 @@ export async function databaseCommand(args: readonly string[], load: () => Loade
       database: { type: 'string' },
       output: { type: 'string', default: 'database-urls.env' },
       name: { type: 'string', default: 'operator' },
+      contract: { type: 'boolean', default: false },
+      role: { type: 'string', default: 'operator' },
       json: { type: 'boolean', default: false },
     },
   });
@@ -32,25 +36,28 @@ export async function databaseCommand(args: readonly string[], load: () => Loade
     case 'setup':
       return setUp(values['admin-url'], values.database, resolve(values.output), say);
     case 'migrate':
-      return withDatabase(load(), async (db) => {
-        const report = await db.migrate(migrationSets);
-        const names = report.applied.map(
-          (one) => `${one.module} ${String(one.number).padStart(4, '0')}-${one.name}`,
+      return withDatabase(load(), (db) =>
+        migrateCommand(db, migrationSets, { contract: values.contract, say, warn: sayError }),
+      );
+    case 'status':
+      return withDatabase(load(), (db) => statusCommand(db, migrationSets, say));
+    case 'operator-key': {
+      const role = operatorRoles.find((known) => known === values.role);
+      if (role === undefined) {
+        throw new AppError(
+          'invalid_configuration',
+          `--role is one of ${operatorRoles.join(', ')}; there is no role ${values.role}.`,
         );
-        say(
-          { applied: names },
-          names.length === 0 ? 'The schema is current.' : `Applied:\n  ${names.join('\n  ')}`,
-        );
-      });
-    case 'operator-key':
+      }
       return withServedSchema(load(), async (db) => {
-        const key = await createOperatorKey(db, values.name);
+        const key = await createOperatorKey(db, values.name, role);
         say({ operator_key: key }, `${key}\nThis key is shown once; it is stored as a hash only.`);
       });
+    }
     default:
       throw new AppError(
         'invalid_configuration',
-        'Say `db setup --admin-url URL [--database NAME] [--output FILE]`, `db migrate` or `db operator-key [--name NAME]`.',
+        'Say `db setup --admin-url URL [--database NAME] [--output FILE]`, `db migrate [--contract]`, `db status` or `db operator-key [--name NAME] [--role operator|operator-readonly]`.',
       );
   }
 }
@@ -144,7 +151,7 @@ export function commandTelemetry(): Promise<Telemetry> {
 }
 
 /** Making a key seals nothing, so a sealer of the moment will do. */
-async function createOperatorKey(db: Database, name: string): Promise<string> {
+async function createOperatorKey(db: Database, name: string, role: OperatorRole): Promise<string> {
   const telemetry = await commandTelemetry();
   const sealer = createSealer(randomBytes(32));
   const keys = createAccess({
@@ -154,12 +161,12 @@ async function createOperatorKey(db: Database, name: string): Promise<string> {
     metrics: telemetry.metrics,
     sealer,
   });
-  const { key } = await keys.api.createOperatorKey({ operator: 'system:command' }, { name });
+  const { key } = await keys.api.createOperatorKey({ operator: 'system:command' }, { name, role });
   await telemetry.stop();
   return key;
 }
 
-const say = (_fields: object, message: string): void => {
+const sayError = (_fields: object, message: string): void => {
   process.stderr.write(`${message}\n`);
 };
 
@@ -167,7 +174,7 @@ const say = (_fields: object, message: string): void => {
 export const plainLogger: Logger = {
   debug: () => undefined,
   info: () => undefined,
-  warn: say,
-  error: say,
+  warn: sayError,
+  error: sayError,
   child: () => plainLogger,
 };

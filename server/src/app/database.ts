@@ -1,5 +1,14 @@
 import type { Settings } from '@stoa/contracts';
-import { type AllUrls, type Database, openDatabase, type SchemaState, selfSetUp } from '#db';
+import {
+  type AllUrls,
+  type Database,
+  describeProcess,
+  migrationLabel,
+  type MigrationSet,
+  openDatabase,
+  type SchemaState,
+  selfSetUp,
+} from '#db';
 import { AppError, type Logger } from '#kernel';
 import type { DataDirectory } from './data-directory.ts';
 import { migrationSets } from './migrations.ts';
@@ -61,19 +70,43 @@ async function databaseUrls(
  * @returns `behind` where another process has to migrate it first; `ahead` where it is newer than this code serves, and
  *   the process stays unready
  */
-export async function prepareSchema(db: Database, settings: Settings, logger: Logger): Promise<SchemaState> {
-  const state = await db.schemaState(migrationSets);
-  if (state !== 'behind' || !migratesItself(settings)) return state;
-  const report = await db.migrate(migrationSets);
-  logger.info(
-    { applied: report.applied.length, duration_ms: Math.round(report.durationMs) },
-    'the schema was migrated',
-  );
+export async function prepareSchema(
+  db: SchemaDatabase,
+  settings: Settings,
+  logger: Logger,
+  sets: readonly MigrationSet[] = migrationSets,
+): Promise<SchemaState> {
+  const { state, pending } = await db.schemaStatus(sets);
+  if (state === 'ahead' || pending.length === 0 || !migratesItself(settings)) return state;
+  await migrateAndTell(db, logger, sets);
   return 'current';
 }
 
+export type SchemaDatabase = Pick<Database, 'schemaStatus' | 'migrate'>;
+
+/** Applies what may apply now; the log names what stays pending, and the processes that it waits for. */
+export async function migrateAndTell(
+  db: SchemaDatabase,
+  logger: Logger,
+  sets: readonly MigrationSet[] = migrationSets,
+): Promise<void> {
+  const report = await db.migrate(sets, { onWait: (what) => logger.info({}, what) });
+  if (report.applied.length > 0) {
+    logger.info(
+      { applied: report.applied.length, duration_ms: Math.round(report.durationMs) },
+      'the schema was migrated',
+    );
+  }
+  for (const pending of report.pending) {
+    logger.info(
+      { migration: migrationLabel(pending), waits_for: pending.waitsFor.map(describeProcess) },
+      'a contract migration waits for processes of an older version to end',
+    );
+  }
+}
+
 /** Whether this process has the login that owns the schema, and may use it without being told. */
-function migratesItself(settings: Settings): boolean {
+export function migratesItself(settings: Settings): boolean {
   const { profile, databaseUrl, operatorDatabaseUrl, migrationDatabaseUrl } = settings;
   if (profile === 'production') return false;
   // Embedded, or by the logins that a development process makes for itself.

@@ -4,9 +4,13 @@ import {
   type Authenticator,
   createBodyBudget,
   createHttpServer,
+  type Denied,
   httpMetrics,
   type HttpServer,
+  type HttpServerDeps,
+  LoadShedding,
   type IdempotencyStore,
+  type RequestLimiter,
   type Route,
 } from '#http';
 import type { Logger } from '#kernel';
@@ -19,6 +23,9 @@ export interface ListenersDeps {
   readonly settings: Settings;
   readonly authenticator: Authenticator;
   readonly idempotency: IdempotencyStore;
+  /** By default nothing is limited. */
+  readonly limiter?: RequestLimiter;
+  readonly onDenied?: (denied: Denied) => void;
   readonly logger: Logger;
   readonly metrics: MetricRegistry;
   readonly readiness: Readiness;
@@ -32,6 +39,8 @@ export interface Listeners {
   listen(): Promise<{ readonly baseUrl: string; readonly adminUrl: string }>;
   /** Where other processes of the cluster call this one; null until it listens, and where it does not. */
   readonly clusterUrl: string | null;
+  /** Where tenants reach this process; null until it listens. */
+  readonly baseUrl: string | null;
   /** Each answer closes its connection; new ones are still taken. */
   beginDrain(): void;
   drain(): Promise<void>;
@@ -45,12 +54,15 @@ export interface Listeners {
 export function createListeners(deps: ListenersDeps): Listeners {
   const { settings, logger, cluster } = deps;
   const create = createServers(deps);
-  const tenants = create(deps.publicRoutes, { relays: cluster.forwards });
+  // The operator has to get through when tenants do not, and what a gateway let pass is not refused behind it.
+  const shedding = createShedding(deps);
+  const tenants = create(deps.publicRoutes, { relays: cluster.forwards, shedding });
   const operator = create(deps.adminRoutes);
   // What tenants can call here, as the gateway forwards it, and no forwarding from here: so no request goes in circles.
   const inner = cluster.listener === null ? null : create(deps.publicRoutes, cluster.listener);
   const all = [tenants, operator, ...(inner ? [inner] : [])];
   let clusterUrl: string | null = null;
+  let baseUrl: string | null = null;
   return {
     async listen() {
       if (inner && cluster.listener) {
@@ -61,13 +73,14 @@ export function createListeners(deps: ListenersDeps): Listeners {
       // The tenants' last: what follows at once is readiness, and it is told there.
       const adminAddress = await operator.listen(settings.adminListen);
       const publicAddress = await tenants.listen(settings.listen);
-      return {
-        baseUrl: settings.publicUrl ?? urlOf(settings.listen.host, publicAddress.port),
-        adminUrl: urlOf(settings.adminListen.host, adminAddress.port),
-      };
+      baseUrl = settings.publicUrl ?? urlOf(settings.listen.host, publicAddress.port);
+      return { baseUrl, adminUrl: urlOf(settings.adminListen.host, adminAddress.port) };
     },
     get clusterUrl() {
       return clusterUrl;
+    },
+    get baseUrl() {
+      return baseUrl;
     },
     beginDrain() {
       for (const server of all) server.beginDrain();
@@ -81,7 +94,15 @@ export function createListeners(deps: ListenersDeps): Listeners {
   };
 }
 
-type InnerParts = Partial<Pick<ClusterListener, 'relays' | 'readForwarded'>>;
+function createShedding({ settings, metrics }: ListenersDeps): NonNullable<HttpServerDeps['shedding']> {
+  const load = new LoadShedding(settings.shedDelayMs);
+  metrics.observedGauge(httpMetrics.queueDelay, () => load.delayMs / 1000);
+  metrics.observedGauge(httpMetrics.overloaded, () => (load.isOverloaded ? 1 : 0));
+  return { load, refusals: metrics.counter(httpMetrics.shed) };
+}
+
+type InnerParts = Partial<Pick<ClusterListener, 'relays' | 'readForwarded'>> &
+  Pick<HttpServerDeps, 'shedding'>;
 
 /** What the listeners have in common. */
 function createServers(deps: ListenersDeps): (routes: readonly Route[], inner?: InnerParts) => HttpServer {
@@ -93,17 +114,20 @@ function createServers(deps: ListenersDeps): (routes: readonly Route[], inner?: 
   };
   const isChatty = settings.logLevel === 'info' || settings.logLevel === 'debug';
   const accessLog = isChatty ? (line: AccessLine): void => logger.info(line, 'request') : null;
-  return (routes, { relays = [], readForwarded } = {}) =>
+  return (routes, { relays = [], readForwarded, shedding } = {}) =>
     createHttpServer(
       {
         authenticator: deps.authenticator,
         idempotency: deps.idempotency,
+        ...(deps.limiter ? { limiter: deps.limiter } : {}),
+        ...(deps.onDenied ? { onDenied: deps.onDenied } : {}),
         gate: () => closureOf(readiness),
         budget,
         logger,
         accessLog,
         metrics,
         ...(readForwarded ? { readForwarded } : {}),
+        ...(shedding ? { shedding } : {}),
       },
       {
         routes,
@@ -112,6 +136,8 @@ function createServers(deps: ListenersDeps): (routes: readonly Route[], inner?: 
         requestTimeoutMs: settings.requestTimeoutMs,
         keepAliveTimeoutMs: settings.keepAliveTimeoutMs,
         maximumHeaderBytes: settings.headerLimitBytes,
+        // What comes to the cluster's listener says itself whose it is, signed.
+        trustedProxies: readForwarded ? [] : (settings.trustedProxies ?? []),
       },
     );
 }

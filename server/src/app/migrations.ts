@@ -9,9 +9,11 @@ export const migrationSets: readonly MigrationSet[] = [
   databaseMigrations,
   migrationsOf('control/tenants'),
   migrationsOf('control/access'),
+  migrationsOf('control/quotas'),
   migrationsOf('control/registry'),
   migrationsOf('control/prices'),
   migrationsOf('platform/events'),
   migrationsOf('platform/jobs'),
+  migrationsOf('control/webhooks'),
   migrationsOf('services/gateway'),
 ];

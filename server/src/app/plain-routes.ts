@@ -35,13 +35,17 @@ function refusalOf(readiness: Readiness): AppError | null {
     case 'draining':
       return new AppError('draining', 'This process is shutting down.', { retryAfterMs: 1_000 });
     case 'schema_behind':
-      return new AppError('schema_behind', 'The database schema is older than this version needs.', {
-        retryAfterMs: 10_000,
-      });
+      return new AppError(
+        'schema_behind',
+        'The database schema is older than this version needs: run `stoa db migrate` of this version.',
+        { retryAfterMs: 10_000 },
+      );
     case 'schema_ahead':
-      return new AppError('schema_ahead', 'The database schema is newer than this version serves.', {
-        retryAfterMs: 10_000,
-      });
+      return new AppError(
+        'schema_ahead',
+        'The database schema is newer than this version serves: a newer version has taken away what this one uses. Start the newer version; `stoa db status` shows what applied.',
+        { retryAfterMs: 10_000 },
+      );
   }
 }
 

@@ -13,12 +13,12 @@ import { asTenantId, createSealer, fromTypeId, type Logger, silentLogger, system
 import { createRegistry, type RegistryModule } from '#registry';
 import {
   type ControlPlane,
+  createFaultProxy,
+  type FaultProxy,
   hasTestRedis,
   openControlPlane,
-  openTcpRelay,
   openTestDatabase,
   openTestRedis,
-  type TcpRelay,
   type TestDatabase,
   type TestRedis,
 } from '#testing';
@@ -98,16 +98,16 @@ async function openProcess(
 }
 
 interface Pair {
-  readonly relay: TcpRelay;
+  readonly relay: FaultProxy;
   readonly here: Process;
   readonly there: Process;
 }
 
 /** Two processes, each reaching Redis by one relay; `work` gets them and they are closed after it. */
 async function withPair(pollEveryMs: number, work: (pair: Pair) => Promise<void>): Promise<void> {
-  const relay = await openTcpRelay(redis.url, 6379);
-  const here = await openProcess(relay.url, pollEveryMs);
-  const there = await openProcess(relay.url, pollEveryMs);
+  const relay = await createFaultProxy(redis.url);
+  const here = await openProcess(relay.urlOf(redis.url), pollEveryMs);
+  const there = await openProcess(relay.urlOf(redis.url), pollEveryMs);
   try {
     await work({ relay, here, there });
   } finally {
@@ -158,7 +158,7 @@ const changes: Record<string, (pair: Pair) => Promise<number>> = {
     const { id, key } = await here.plane.access.api.createOperatorKey(operator, { name: 'o' });
     const status = async () => (await there.plane.admin('GET', '/control/v1/tenants', { key })).status;
     assert.equal(await status(), 200);
-    await here.plane.access.api.revokeOperatorKey(operator, id);
+    assert.equal((await here.plane.admin('DELETE', `/control/v1/operator-keys/${id}`)).status, 200);
     return elapsed('the key is refused', async () => (await status()) === 401);
   },
   async 'a changed policy'({ here, there }) {
@@ -216,7 +216,7 @@ function describePush(): void {
 
     test(`${what} is honoured by another process within a second with Redis away`, async () => {
       await withPair(500, async (pair) => {
-        pair.relay.set('refusing');
+        await pair.relay.set({ isShut: true });
         await elapsed('both know it', () =>
           [pair.here, pair.there].every((p) => !p.shared.health?.isHealthy()),
         );
@@ -230,7 +230,7 @@ function describePush(): void {
 
   test('a Redis that stopped answering holds no change up, and the poll finds it within a second', async () => {
     await withPair(500, async (pair) => {
-      pair.relay.set('silent');
+      await pair.relay.set({ isSilent: true });
       const { key, keyPath } = await newKey(pair.here);
       assert.equal(await statusBy(pair.there, key), 200);
       const startMs = performance.now();
@@ -249,7 +249,7 @@ function describePush(): void {
       const { key, keyPath, tenantId } = await newKey(here);
       assert.equal(await statusBy(there, key), 200);
       await there.registry.api.policyFor(tenantId);
-      relay.set('refusing');
+      await relay.set({ isShut: true });
       await elapsed('both know it', () => [here, there].every((p) => !p.shared.health?.isHealthy()));
       assert.equal(
         (await here.plane.open('PUT', '/v1/policy', { key, body: { order: [], allowed: ['scripted'] } }))
@@ -258,7 +258,7 @@ function describePush(): void {
       );
       assert.equal((await here.plane.admin('DELETE', keyPath)).status, 200);
       assert.equal(await statusBy(there, key), 200, 'nobody has told it');
-      relay.set('open');
+      await relay.set({});
       const ms = await elapsed('the key is refused', async () => (await statusBy(there, key)) === 401);
       const target = there.registry.api.snapshot().byId.get('extractive');
       assert.ok(target);
@@ -272,8 +272,8 @@ function describePush(): void {
   });
 
   test('a look-up that read the key before its revocation does not outlive it', async () => {
-    const relay = await openTcpRelay(redis.url, 6379);
-    const here = await openProcess(relay.url, neverMs);
+    const relay = await createFaultProxy(redis.url);
+    const here = await openProcess(relay.urlOf(redis.url), neverMs);
     const { key, keyPath } = await newKey(here);
     // Its look-up reads the row, and its answer is held until after the revocation and the push.
     const held = Promise.withResolvers<void>();
@@ -295,7 +295,7 @@ function describePush(): void {
     };
     const shared = createCache(
       { clock: systemClock, logger: silentLogger, metrics, random: Math.random },
-      { redisUrl: relay.url, prefix: redis.prefix },
+      { redisUrl: relay.urlOf(redis.url), prefix: redis.prefix },
     );
     let heard = 0;
     shared.broadcast.subscribe('access.key', { onMessage: () => (heard += 1), onMissed: () => undefined });
@@ -314,7 +314,7 @@ function describePush(): void {
     await access.lifecycle.start();
     await access.api.readChanges();
     isHeld = true;
-    const first = Promise.allSettled([access.authenticator.tenant(`Bearer ${key}`)]);
+    const first = Promise.allSettled([access.authenticator.tenant(`Bearer ${key}`, null)]);
     await reached.promise;
     assert.equal((await here.plane.admin('DELETE', keyPath)).status, 200);
     await elapsed('the message arrived', () => heard > 0);

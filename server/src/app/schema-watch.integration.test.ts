@@ -10,20 +10,21 @@ import { join } from 'node:path';
 import { test, type TestContext } from 'node:test';
 import { pathToFileURL } from 'node:url';
 import { readiness as readinessShape } from '@stoa/contracts';
+import { sql } from 'kysely';
 import { request } from 'undici';
 import { z } from 'zod';
-import type { AllUrls, MigrationSet, SchemaState } from '#db';
+import type { AllUrls, MigrationSet, SchemaState, SchemaStatus, ServingProcess } from '#db';
 import { AppError, silentLogger } from '#kernel';
 import { defaultTestAdapter, openTestDatabase, type TestDatabase } from '#testing';
 import { migrationSets } from './migrations.ts';
 import { createReadiness } from './readiness.ts';
 import { awaitSchema, schemaWatch } from './schema-watch.ts';
 
-/** The migrations of a module that this code does not know. */
+/** The migrations of a module that this code does not know: one that takes something away. */
 function futureMigrations(context: TestContext): MigrationSet {
   const directory = mkdtempSync(join(tmpdir(), 'stoa-future-'));
   context.after(() => rmSync(directory, { recursive: true, force: true }));
-  writeFileSync(join(directory, '0001-future.sql'), 'create table platform.future (id int primary key);\n');
+  writeFileSync(join(directory, '0001-future.sql'), '-- phase: contract\nselect 1;\n');
   return { module: 'control/future', directory: pathToFileURL(`${directory}/`) };
 }
 
@@ -66,12 +67,12 @@ test('a process that serves turns unready on a newer schema and ready where it i
   readiness.phase = 'ready';
   let state: SchemaState | 'away' = 'current';
   let looks = 0;
-  const schemaState = async (): Promise<SchemaState> => {
+  const schemaStatus = async (): Promise<SchemaStatus> => {
     looks += 1;
     if (state === 'away') throw new AppError('database_unavailable', 'It is away.');
-    return state;
+    return { state, applied: [], pending: [], processes: [] };
   };
-  const watch = schemaWatch({ db: { schemaState }, readiness, logger: silentLogger }, 1);
+  const watch = schemaWatch({ db: { schemaStatus }, readiness, logger: silentLogger }, { everyMs: 1 });
   const phaseAt = async (next: typeof state) => {
     state = next;
     const seen = looks;
@@ -91,6 +92,33 @@ test('a process that serves turns unready on a newer schema and ready where it i
   const last = looks;
   await new Promise((resolve) => setImmediate(resolve));
   assert.equal(looks, last);
+});
+
+test('a development process applies pending contract migrations once no process that is alive keeps them from it', async (context) => {
+  const readiness = createReadiness();
+  const silent = { processId: '', roles: ['gateway'], host: 'web-1', pid: 1, version: '0.0.1', known: {} };
+  const seen = { seenAt: new Date(0), silentMs: 0 };
+  const contract = { module: 'control/future', number: 1, name: 'less', phase: 'contract' } as const;
+  let waitsFor: readonly ServingProcess[] = [{ ...silent, ...seen, isAlive: true }];
+  let looks = 0;
+  let calls = 0;
+  const schemaStatus = async (): Promise<SchemaStatus> => {
+    looks += 1;
+    return { state: 'current', applied: [], pending: [{ ...contract, waitsFor }], processes: [] };
+  };
+  const settings = {
+    everyMs: 1,
+    contract: async (): Promise<void> => {
+      calls += 1;
+    },
+  };
+  const watch = schemaWatch({ db: { schemaStatus }, readiness, logger: silentLogger }, settings);
+  context.after(() => watch.stop());
+  await watch.start();
+  await eventually('three looks', () => (looks > 3 ? true : null));
+  assert.equal(calls, 0);
+  waitsFor = [{ ...silent, ...seen, isAlive: false }];
+  await eventually('it is applied', () => (calls > 0 ? true : null));
 });
 
 const program = join(import.meta.dirname, '..', 'main.ts');
@@ -183,10 +211,13 @@ for (const role of ['gateway', 'control']) {
     });
     assert.equal(await migrating.ended, 0, migrating.said.text);
     await reached('200');
+    // As if it had been taken for dead: the migration would wait for it otherwise.
+    await db.withSystem('schema', (tx) => sql`delete from platform.processes`.execute(tx));
     await db.migrate([...migrationSets, futureMigrations(context)]);
     await reached('503 schema_ahead');
     assert.equal(await ask(port, '/livez'), '200');
     assert.match(said.text, /newer now than this version serves/);
+    assert.match(said.text, /control\/future\/0001-future/);
     child.kill('SIGTERM');
     assert.equal(await ended, 0);
   });

@@ -1,18 +1,27 @@
+import { hostname } from 'node:os';
 import type { Settings } from '@stoa/contracts';
-import { type Database, type DataDirectoryLock, lockDataDirectory, type SchemaState } from '#db';
+import {
+  announceProcess,
+  type Database,
+  type DataDirectoryLock,
+  lockDataDirectory,
+  type SchemaState,
+} from '#db';
 import { AppError, type Lifecycle, type Logger } from '#kernel';
 import { createTelemetry, type Telemetry } from '#telemetry';
 import { type Composition, compose } from './compose.ts';
 import { isTracingConfigured, type LoadedSettings, processEnvironment } from './config.ts';
 import { type DataDirectory, openDataDirectory } from './data-directory.ts';
-import { openConfiguredDatabase, prepareSchema } from './database.ts';
+import { migrateAndTell, migratesItself, openConfiguredDatabase, prepareSchema } from './database.ts';
 import { type FirstStartResult, keepCredentials, type PreparedKeys, prepareKeys } from './first-start.ts';
+import { checkAddresses } from './free-addresses.ts';
 import { createListeners, type Listeners } from './listeners.ts';
+import { migrationSets } from './migrations.ts';
 import { openapiDocument } from './openapi.ts';
 import { plainRoutes } from './plain-routes.ts';
 import { createReadiness, type Readiness } from './readiness.ts';
 import type { RoleSet } from './roles.ts';
-import { awaitSchema, schemaWatch } from './schema-watch.ts';
+import { awaitSchema, schemaWatch, unservedMigrations } from './schema-watch.ts';
 import { stoaVersion } from './version.ts';
 
 /**
@@ -28,6 +37,8 @@ export interface RunningProcess {
   readonly firstStart: FirstStartResult | null;
   /** What answers `auto`, for people. */
   readonly autoAnswer: () => string;
+  /** What is away that the settings name, as `/readyz` tells it. */
+  readonly degraded: () => string[];
   /** Drains and closes. A second call gets the first one's promise. */
   stop(reason: string): Promise<void>;
 }
@@ -52,6 +63,7 @@ export async function serve(
   const directory = openDataDirectory(settings.dataDir);
   const lock = lockDataDirectory(directory.path);
   try {
+    await checkAddresses(settings);
     const telemetry = await createTelemetry({
       logLevel: settings.logLevel,
       serviceName: `stoa-${roles.names.join('-')}`,
@@ -63,7 +75,8 @@ export async function serve(
     const db = await openConfiguredDatabase(settings, directory, logger);
     const schema = await withDatabase(settings, logger, () => prepareSchema(db, settings, logger));
     const readiness = createReadiness();
-    const composition = await compose({ settings, directory, db, telemetry, roles, rootDirectory });
+    const input = { settings, directory, db, telemetry, roles, rootDirectory };
+    const composition = await compose({ ...input, listeningUrl: () => listeners.baseUrl });
     readiness.parts.push(...composition.health);
     const plain = plainRoutes({
       readiness,
@@ -107,26 +120,63 @@ async function begin(
   const isProduction = settings.profile === 'production';
   const early = isProduction || foundSchema === 'behind' ? await listeners.listen() : null;
   const schema = foundSchema === 'behind' ? await awaitSchema(parts) : foundSchema;
-  const isServing = schema === 'current';
+  const announcement = schema === 'current' ? await announce(parts, found.roles) : null;
+  const isServing = announcement !== null;
   // Nothing is started on a schema that is newer than this code, which must not be written to.
   const lifecycles = isServing ? [...parts.composition.lifecycles] : [];
   // Nobody but this process changes an embedded database.
-  if (isServing && db.adapter === 'postgres') lifecycles.push(schemaWatch(parts));
+  if (isServing && db.adapter === 'postgres') lifecycles.push(watchOf(parts));
   for (const part of lifecycles) await withDatabase(settings, logger, () => part.start());
+  // Started already; the last to stop, since what this process still ships needs the schema that it knows.
+  if (announcement) lifecycles.unshift(announcement);
   const keys = isServing && !isProduction ? await keysOf(parts, directory) : null;
   const addresses = early ?? (await listeners.listen());
   const firstStart = keys === null ? null : keepCredentials(directory, keys, addresses, logger);
   readiness.phase = isServing ? 'ready' : 'schema_ahead';
-  if (isServing) logger.info({ ...addresses, ...found }, 'ready');
-  else logger.error({ ...addresses, ...found }, 'the database schema is newer than this version serves');
+  const degraded = readiness.degraded();
+  if (isServing)
+    logger.info({ ...addresses, ...found, ...(degraded.length > 0 ? { degraded } : {}) }, 'ready');
+  else {
+    const migrations = unservedMigrations(await db.schemaStatus(migrationSets));
+    logger.error(
+      { ...addresses, ...found, migrations },
+      'the database schema is newer than this version serves; start the version that brought these migrations, or a newer one',
+    );
+  }
   let stopping: Promise<void> | null = null;
   return {
     isServing,
     addresses,
     firstStart,
     autoAnswer: () => parts.composition.describeAuto(),
+    degraded: () => readiness.degraded(),
     stop: (reason) => (stopping ??= drain(parts, lifecycles, reason)),
   };
+}
+
+const noAnnouncement: Lifecycle = { start: () => Promise.resolve(), stop: () => Promise.resolve() };
+
+/**
+ * Announces the process, so that contract migrations which it doesn't know wait for its end, and looks again at the schema:
+ * one may have applied right before. Null where it did, and the process can't serve.
+ */
+async function announce(
+  { settings, logger, db }: Parts,
+  roles: readonly string[],
+): Promise<Lifecycle | null> {
+  if (db.adapter === 'pglite') return noAnnouncement;
+  const facts = { roles, host: hostname(), pid: process.pid, version: stoaVersion, sets: migrationSets };
+  const announcement = announceProcess({ db, logger }, facts);
+  await withDatabase(settings, logger, () => announcement.start());
+  const status = await withDatabase(settings, logger, () => db.schemaStatus(migrationSets));
+  if (status.state !== 'ahead') return announcement;
+  await announcement.stop();
+  return null;
+}
+
+function watchOf(parts: Parts): Lifecycle {
+  const { settings, logger, db } = parts;
+  return schemaWatch(parts, migratesItself(settings) ? { contract: () => migrateAndTell(db, logger) } : {});
 }
 
 /**

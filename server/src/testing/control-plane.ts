@@ -5,12 +5,13 @@
 
 import { randomBytes } from 'node:crypto';
 import { type Dispatcher, request as send } from 'undici';
-import { type AccessModule, type AccessSettings, createAccess } from '#access';
-import { createAudit } from '#audit';
+import { type AccessDeps, type AccessModule, type AccessSettings, createAccess } from '#access';
+import { type AuditModule, createAudit } from '#audit';
 import type { Broadcast } from '#cache';
 import type { Database } from '#db';
-import { createBodyBudget, createHttpServer, type HttpServer, type Route } from '#http';
+import { createBodyBudget, createHttpServer, type HttpServer, type RequestLimiter, type Route } from '#http';
 import { type Clock, createSealer, type Logger, systemClock } from '#kernel';
+import type { QuotasModule } from '#quotas';
 import { createTelemetry, type Telemetry } from '#telemetry';
 import { createTenants, type TenantsModule } from '#tenants';
 import { z } from 'zod';
@@ -21,8 +22,14 @@ export interface ControlPlaneOptions {
   readonly access?: AccessSettings;
   /** Between several control planes; none by default. */
   readonly broadcast?: Broadcast;
+  /** What answers for the key sets of outside issuers; none by default. */
+  readonly outbound?: NonNullable<AccessDeps['outbound']>;
+  /** Whose limits hold, and whose routes are served; by default there are none. */
+  readonly quotas?: Pick<QuotasModule, 'limiter' | 'unknownKeys' | 'routes'>;
   /** Of 32 bytes; random by default. Several control planes on one database need the same. */
   readonly masterKey?: Uint8Array;
+  /** Of both listeners; default none. */
+  readonly trustedProxies?: readonly string[];
   /** Served beside the modules' own. */
   readonly routes?: (modules: { readonly access: AccessModule }) => readonly Route[];
 }
@@ -46,6 +53,7 @@ export interface Call {
 
 export interface ControlPlane {
   readonly access: AccessModule;
+  readonly audit: AuditModule;
   readonly tenants: TenantsModule;
   readonly telemetry: Telemetry;
   /** Sends to the admin listener, with the operator's first key where the call names none. */
@@ -91,6 +99,7 @@ export async function openControlPlane(
   });
   const logger = options.logger ?? telemetry.logger;
   const sealer = createSealer(options.masterKey ?? randomBytes(32));
+  const audit = createAudit({ db, logger, metrics: telemetry.metrics });
   const access = createAccess(
     {
       db,
@@ -99,6 +108,9 @@ export async function openControlPlane(
       metrics: telemetry.metrics,
       sealer,
       ...(options.broadcast ? { broadcast: options.broadcast } : {}),
+      ...(options.outbound ? { outbound: options.outbound } : {}),
+      onKnownRefused: (refused) => audit.api.refused(refused),
+      ...(options.quotas ? { unknownCredentials: options.quotas.unknownKeys } : {}),
     },
     options.access ?? {},
   );
@@ -111,12 +123,14 @@ export async function openControlPlane(
   const routes = [
     ...tenants.routes,
     ...access.routes,
-    ...createAudit({ db }).routes,
+    ...audit.routes,
+    ...(options.quotas?.routes ?? []),
     ...(options.routes?.({ access }) ?? []),
   ];
+  const parts = { access, audit, limiter: options.quotas?.limiter };
   const [admin, open] = await Promise.all([
-    listen(access, logger, routes, 'admin'),
-    listen(access, logger, routes, 'public'),
+    listen(parts, logger, routes, 'admin', options.trustedProxies),
+    listen(parts, logger, routes, 'public', options.trustedProxies),
   ]);
   const { key: operatorKey } = await access.api.createOperatorKey(
     { operator: 'system:test' },
@@ -124,6 +138,7 @@ export async function openControlPlane(
   );
   return {
     access,
+    audit,
     tenants,
     telemetry,
     operatorKey,
@@ -139,16 +154,27 @@ export async function openControlPlane(
 }
 
 async function listen(
-  access: AccessModule,
+  {
+    access,
+    audit,
+    limiter,
+  }: {
+    readonly access: AccessModule;
+    readonly audit: AuditModule;
+    readonly limiter: RequestLimiter | undefined;
+  },
   logger: Logger,
   routes: readonly Route[],
   listener: 'admin' | 'public',
+  trustedProxies: readonly string[] = [],
 ): Promise<{ server: HttpServer; url: string }> {
   const nothing = { add: () => undefined, observe: () => undefined };
   const server = createHttpServer(
     {
       authenticator: access.authenticator,
       idempotency: access.idempotency,
+      onDenied: (denied) => audit.api.denied(denied),
+      ...(limiter ? { limiter } : {}),
       budget: createBodyBudget(1024 * 1024, 16 * 1024 * 1024),
       logger,
       accessLog: null,
@@ -161,6 +187,7 @@ async function listen(
       requestTimeoutMs: 5000,
       keepAliveTimeoutMs: 5000,
       maximumHeaderBytes: 16 * 1024,
+      trustedProxies,
     },
   );
   const { port } = await server.listen({ host: '127.0.0.1', port: 0 });
@@ -184,7 +211,13 @@ async function exchange(
     body: content,
   });
   const text = await answer.body.text();
-  return { status: answer.statusCode, headers: answer.headers, text, body: jsonIn(text) };
+  const isLines = answer.headers['content-type'] === 'application/x-ndjson';
+  return {
+    status: answer.statusCode,
+    headers: answer.headers,
+    text,
+    body: isLines ? undefined : jsonIn(text),
+  };
 }
 
 function jsonIn(text: string): unknown {

@@ -26,6 +26,8 @@ export interface Faults {
 export interface FaultProxy {
   /** On the loopback. */
   readonly port: number;
+  /** The same URL by way of the proxy. */
+  urlOf(target: string): string;
   /** Replaces all faults; `{}` lifts them. */
   set(faults: Faults): Promise<void>;
   /** Resets every open connection; answers how many there were. */
@@ -126,6 +128,13 @@ class TcpFaultProxy implements FaultProxy {
     return this.#port;
   }
 
+  urlOf(target: string): string {
+    const url = new URL(target);
+    url.hostname = '127.0.0.1';
+    url.port = String(this.#port);
+    return url.href;
+  }
+
   get open(): number {
     return this.#pairs.size;
   }
@@ -196,12 +205,22 @@ class TcpFaultProxy implements FaultProxy {
   }
 }
 
-/** A proxy on a free port of the loopback, without faults at first. */
-export async function createFaultProxy(behind: {
-  readonly host: string;
-  readonly port: number;
-}): Promise<FaultProxy> {
-  const proxy = new TcpFaultProxy(behind);
+/** Of what is asked by its URL in tests, where that names no port. */
+const usualPorts: Readonly<Record<string, number>> = { 'redis:': 6379, 'postgres:': 5432, 'nats:': 4222 };
+
+/**
+ * A proxy on a free port of the loopback, without faults at first.
+ * @param behind where the server is: its address, or a URL that names it
+ */
+export async function createFaultProxy(
+  behind: string | { readonly host: string; readonly port: number },
+): Promise<FaultProxy> {
+  const proxy = new TcpFaultProxy(typeof behind === 'string' ? addressOf(behind) : behind);
   await proxy.listen();
   return proxy;
+}
+
+function addressOf(text: string): { readonly host: string; readonly port: number } {
+  const { hostname, port, protocol } = new URL(text);
+  return { host: hostname, port: Number(port) || (usualPorts[protocol] ?? 0) };
 }

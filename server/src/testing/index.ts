@@ -11,7 +11,13 @@ import { openPgliteCopy } from './pglite-snapshot.ts';
 import { openPostgresCopy } from './postgres-template.ts';
 
 export { createFaultProxy, type FaultProxy, type Faults } from './fault-proxy.ts';
-export { type Answer, type ControlPlane, errorIn, openControlPlane } from './control-plane.ts';
+export {
+  type Answer,
+  type ControlPlane,
+  type ControlPlaneOptions,
+  errorIn,
+  openControlPlane,
+} from './control-plane.ts';
 
 export type TestAdapter = 'pglite' | 'postgres';
 
@@ -86,7 +92,6 @@ export {
   upstreamSecrets,
 } from './misbehaving-upstream.ts';
 export { hasTestRedis, openTestRedis, type TestRedis } from './redis.ts';
-export { openTcpRelay, type RelayMode, type TcpRelay } from './tcp-relay.ts';
 
 export {
   callsContract,

@@ -5,6 +5,7 @@
 
 import assert from 'node:assert/strict';
 import { after, before, describe, test } from 'node:test';
+import { systemGrants } from '#db';
 import { testedAdapters } from '../index.ts';
 import { catalogBreaches, rules, systemGrantBreaches } from './catalog.ts';
 import { openAsSuperuser, rolledBack, type SuperuserSession } from './superuser.ts';
@@ -398,8 +399,14 @@ for (const adapter of testedAdapters()) {
         );
         return systemGrantBreaches(session, {
           leases: { 'platform.leases': ['select', 'insert', 'update'] },
-          schema: { 'platform.migrations': ['select'] },
-          partitions: { 'platform.make_partitions': ['execute'], 'platform.drop_partitions': ['execute'] },
+          schema: systemGrants.schema,
+          partitions: {
+            'platform.make_partitions': ['execute'],
+            'platform.drop_partitions': ['execute'],
+            'platform.make_audit_months': ['execute'],
+            'platform.drop_audit_months': ['execute'],
+          },
+          audit: systemGrants.audit,
         });
       });
       assert.deepEqual(breaches, [
