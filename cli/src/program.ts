@@ -2,13 +2,17 @@ import { Command } from 'commander';
 import { addModelCommands, addProviderCommands } from './commands/catalog.ts';
 import { addChatCommand } from './commands/chat.ts';
 import { addJobCommands } from './commands/jobs.ts';
+import { addAuditCommands } from './commands/audit.ts';
 import { addDeadLetterCommands } from './commands/dead-letters.ts';
 import { addEventCommands } from './commands/events.ts';
 import { addKeyCommands } from './commands/keys.ts';
+import { addMemberCommands } from './commands/members.ts';
 import { addRequestCommands } from './commands/requests.ts';
 import { addServerCommands } from './commands/server.ts';
 import { addTenantCommands } from './commands/tenants.ts';
+import { addTokenCommands } from './commands/tokens.ts';
 import { addUsageCommand } from './commands/usage.ts';
+import { addWebhookCommands } from './commands/webhooks.ts';
 import { type Context, example } from './context.ts';
 import { referencePage } from './reference.ts';
 import { stoaVersion } from './version.ts';
@@ -42,7 +46,9 @@ export function createProgram(context: Context, complain: (text: string) => void
   program.commandsGroup(groups.operator);
   addTenantCommands(program, context);
   addKeyCommands(program, context);
+  addMemberCommands(program, context);
   addProviderCommands(program, context);
+  addAuditCommands(program, context);
   addEventCommands(program, context);
   addDeadLetterCommands(program, context);
   addJobCommands(program, context);
@@ -50,6 +56,8 @@ export function createProgram(context: Context, complain: (text: string) => void
   addChatCommand(program, context);
   addRequestCommands(program, context);
   addUsageCommand(program, context);
+  addTokenCommands(program, context);
+  addWebhookCommands(program, context);
   addModelCommands(program, context);
   program
     .command('reference', { hidden: true })

@@ -5,3 +5,10 @@ export type { Listing, Page } from './listing.ts';
 export { createOperatorClient, type OperatorClient, type OperatorClientOptions } from './operator-client.ts';
 export { createTenantClient, type TenantClient, type TenantClientOptions } from './tenant-client.ts';
 export type { Answer, CallInput, CallOptions, QueryInput } from './transport.ts';
+export {
+  type VerifiedWebhook,
+  verifyWebhook,
+  WebhookError,
+  type WebhookErrorCode,
+  type WebhookMessage,
+} from './webhook.ts';

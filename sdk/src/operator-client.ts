@@ -1,4 +1,6 @@
 import {
+  auditEntry,
+  type AuditEntryObject,
   changeControlModel,
   changeProvider,
   changeTenant,
@@ -12,6 +14,7 @@ import {
   deleteProvider,
   deleteTenant,
   discardDeadLetters,
+  exportAuditEntries,
   followEvents,
   importPrices,
   listAuditEntries,
@@ -32,15 +35,22 @@ import {
   readProvider,
   readTenant,
   readTenantKey,
+  readTenantKeyPolicy,
+  readTenantLimits,
   redriveDeadLetters,
   removePriceOverride,
   replaceOperatorPolicy,
+  replaceTenantKeyPolicy,
+  replaceTenantLimits,
   revokeTenantKey,
+  rotateTenantKey,
   runJob,
 } from '@stoa/contracts';
+import { tenantMembersOf, type TenantMembersClient } from './access-clients.ts';
 import type { BodyOf, QueryOf, ResultOf } from './endpoint-types.ts';
+import { linesOf } from './line-stream.ts';
 import { createListing, following, type Listing } from './listing.ts';
-import { type CallOptions, createTransport, type Transport } from './transport.ts';
+import { type CallOptions, createTransport, type Transport, translated } from './transport.ts';
 
 export interface OperatorClientOptions {
   /** The operator's listener: `http://127.0.0.1:8081`. */
@@ -89,8 +99,34 @@ export interface OperatorClient extends Pick<Transport, 'call' | 'exchange' | 's
       body: BodyOf<typeof changeTenantKey>,
       options?: CallOptions,
     ): Promise<ResultOf<typeof changeTenantKey>>;
+    /** A new secret under the same id; the answer holds it, this once. The present one is accepted for the overlap. */
+    rotate(
+      tenantId: string,
+      id: string,
+      body?: BodyOf<typeof rotateTenantKey>,
+      options?: CallOptions,
+    ): Promise<ResultOf<typeof rotateTenantKey>>;
     /** For good. */
     revoke(tenantId: string, id: string, options?: CallOptions): Promise<ResultOf<typeof revokeTenantKey>>;
+  };
+  readonly members: TenantMembersClient;
+  /** How long a tenant's keys may live. */
+  readonly keyPolicy: {
+    read(tenantId: string, options?: CallOptions): Promise<ResultOf<typeof readTenantKeyPolicy>>;
+    replace(
+      tenantId: string,
+      body: BodyOf<typeof replaceTenantKeyPolicy>,
+      options?: CallOptions,
+    ): Promise<ResultOf<typeof replaceTenantKeyPolicy>>;
+  };
+  /** A tenant's rate limits. */
+  readonly limits: {
+    read(tenantId: string, options?: CallOptions): Promise<ResultOf<typeof readTenantLimits>>;
+    replace(
+      tenantId: string,
+      body: BodyOf<typeof replaceTenantLimits>,
+      options?: CallOptions,
+    ): Promise<ResultOf<typeof replaceTenantLimits>>;
   };
   readonly providers: {
     create(
@@ -189,10 +225,16 @@ export interface OperatorClient extends Pick<Transport, 'call' | 'exchange' | 's
     readReplay(id: string, options?: CallOptions): Promise<ResultOf<typeof readEventReplay>>;
   };
   readonly audit: {
+    /** Newest first. */
     list(
       query?: QueryOf<typeof listAuditEntries>,
       options?: CallOptions,
     ): Listing<ResultOf<typeof listAuditEntries>>;
+    /** All of them that the query names, in one call that goes on while they are taken. */
+    export(
+      query?: QueryOf<typeof exportAuditEntries>,
+      options?: CallOptions,
+    ): AsyncIterable<AuditEntryObject>;
   };
 }
 
@@ -206,6 +248,15 @@ export function createOperatorClient(options: OperatorClientOptions): OperatorCl
     send,
     tenants: tenantsOf(transport),
     keys: keysOf(transport),
+    members: tenantMembersOf(transport),
+    keyPolicy: {
+      read: (id, given) => call(readTenantKeyPolicy, { ...given, params: { id } }),
+      replace: (id, body, given) => call(replaceTenantKeyPolicy, { ...given, params: { id }, body }),
+    },
+    limits: {
+      read: (id, given) => call(readTenantLimits, { ...given, params: { id } }),
+      replace: (id, body, given) => call(replaceTenantLimits, { ...given, params: { id }, body }),
+    },
     providers: providersOf(transport),
     models: modelsOf(transport),
     prices: {
@@ -229,6 +280,11 @@ export function createOperatorClient(options: OperatorClientOptions): OperatorCl
     audit: {
       list: (query = {}, given = {}) =>
         createListing((after) => call(listAuditEntries, { ...given, query: following(query, after) })),
+      export(query = {}, given = {}) {
+        const input = { timeoutMs: null, ...given, query };
+        const open = (): Promise<Response> => transport.open(exportAuditEntries, input);
+        return linesOf(open, auditEntry, (step) => translated(options.adminUrl, input, step));
+      },
     },
   };
 }
@@ -260,6 +316,8 @@ function keysOf({ call }: Transport): OperatorClient['keys'] {
     read: (id, keyId, given) => call(readTenantKey, { ...given, params: { id, key_id: keyId } }),
     change: (id, keyId, body, given) =>
       call(changeTenantKey, { ...given, params: { id, key_id: keyId }, body }),
+    rotate: (id, keyId, body = {}, given = {}) =>
+      call(rotateTenantKey, { ...given, params: { id, key_id: keyId }, body }),
     revoke: (id, keyId, given) => call(revokeTenantKey, { ...given, params: { id, key_id: keyId } }),
   };
 }

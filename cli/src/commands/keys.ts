@@ -9,6 +9,7 @@ import {
   type Context,
   example,
   type ListFlags,
+  positiveInteger,
   print,
   printJson,
   remark,
@@ -18,9 +19,12 @@ import {
 } from '../context.ts';
 import { moment } from '../formats.ts';
 import { tableLines } from '../table.ts';
+import { addKeyPolicyCommands } from './key-policy.ts';
+import { ofTenant } from './of-tenant.ts';
 
 type Key = Awaited<ReturnType<TenantClient['keys']['read']>>;
 type Body = Parameters<TenantClient['keys']['create']>[0];
+type RotateBody = NonNullable<Parameters<TenantClient['keys']['rotate']>[1]>;
 
 interface OfTenant {
   readonly tenant?: string;
@@ -30,12 +34,24 @@ interface CreateFlags extends CommonFlags, OfTenant {
   readonly role: Body['role'];
   readonly scope?: NonNullable<Body['scopes']>;
   readonly project?: string;
+  readonly ip?: string[];
   readonly expires?: string;
 }
 
-const ofTenant = [
-  '--tenant <tenant>',
-  "as the operator, a tenant's: ten_... (default: your own tenant's)",
+interface KeyListFlags extends ListFlags, OfTenant {
+  readonly unused?: number;
+  readonly beyondPolicy?: boolean;
+}
+
+interface RotateFlags extends CommonFlags, OfTenant {
+  readonly overlap?: number;
+  readonly expires?: string;
+}
+
+const expires = [
+  '--expires <time>',
+  'when it stops working: 2027-01-31 or 2027-01-31T12:00:00Z',
+  expiry,
 ] as const;
 
 /** Without `--tenant` they speak as the tenant itself, with it as the operator. */
@@ -49,7 +65,11 @@ export function addKeyCommands(program: Command, context: Context): void {
       .addOption(new Option('--role <role>', 'what it may do').choices(roles).default('developer'))
       .addOption(new Option('--scope <permission...>', 'narrows the role').choices(permissions))
       .option('--project <project>', 'what it is for, in requests and usage')
-      .option('--expires <time>', 'when it stops working: 2027-01-31 or 2027-01-31T12:00:00Z', expiry)
+      .option(
+        '--ip <network...>',
+        'where it may be used from: 192.0.2.0/24 2001:db8::/32 (default: anywhere)',
+      )
+      .option(...expires)
       .option(...ofTenant),
     'tenant',
     'operator',
@@ -58,6 +78,7 @@ export function addKeyCommands(program: Command, context: Context): void {
       'after',
       example(
         'stoa keys create "Back end" --role developer',
+        'stoa keys create "Back end" --ip 192.0.2.0/24 --expires 2027-01-31',
         'stoa keys create admin --role admin --tenant ten_...',
       ),
     )
@@ -67,13 +88,40 @@ export function addKeyCommands(program: Command, context: Context): void {
       keys
         .command('list')
         .description('list keys, newest first')
+        .option('--unused <days>', 'only those that work and were not used for so many days', positiveInteger)
+        .option('--beyond-policy', 'only those that work and live longer than the key policy allows')
         .option(...ofTenant),
     ),
     'tenant',
     'operator',
   )
-    .addHelpText('after', example('stoa keys list', 'stoa keys list --tenant ten_...'))
-    .action((flags: ListFlags & OfTenant) => list(context, flags));
+    .addHelpText(
+      'after',
+      example('stoa keys list', 'stoa keys list --unused 90', 'stoa keys list --tenant ten_...'),
+    )
+    .action((flags: KeyListFlags) => list(context, flags));
+  addChangeCommands(keys, context);
+  addKeyPolicyCommands(keys, context);
+}
+
+/** What is done to a key that is there. */
+function addChangeCommands(keys: Command, context: Context): void {
+  withConnection(
+    keys
+      .command('rotate')
+      .argument('<key>', 'its id, the part after stoa_sk_')
+      .description('give a key a new secret and show it, this once, on standard output')
+      .option('--overlap <seconds>', 'how long the present secret is accepted too (default: a day)', seconds)
+      .option(...expires)
+      .option(...ofTenant),
+    'tenant',
+    'operator',
+  )
+    .addHelpText(
+      'after',
+      example('stoa keys rotate 00a1B2c3D4e5 --overlap 3600', 'stoa keys rotate 00a1B2c3D4e5 --overlap 0'),
+    )
+    .action((id: string, flags: RotateFlags) => rotate(context, id, flags));
   withConnection(
     keys
       .command('revoke')
@@ -93,6 +141,7 @@ async function create(context: Context, name: string, flags: CreateFlags): Promi
     role: flags.role,
     ...(flags.scope === undefined ? {} : { scopes: flags.scope }),
     ...(flags.project === undefined ? {} : { project_id: flags.project }),
+    ...(flags.ip === undefined ? {} : { allowed_ips: flags.ip }),
     ...(flags.expires === undefined ? {} : { expires_at: flags.expires }),
   };
   const { tenant } = flags;
@@ -105,13 +154,19 @@ async function create(context: Context, name: string, flags: CreateFlags): Promi
   remark(context, `Key ${key.id} (${key.role}). It is shown this once; keep it somewhere safe.`);
 }
 
-async function list(context: Context, flags: ListFlags & OfTenant): Promise<void> {
+async function list(context: Context, flags: KeyListFlags): Promise<void> {
   const { tenant } = flags;
+  const filter = {
+    ...(flags.unused === undefined ? {} : { unused_days: flags.unused }),
+    ...(flags.beyondPolicy === true ? { beyond_policy: 'true' as const } : {}),
+  };
   const page =
     tenant === undefined
-      ? await asTenant(context, flags, (client) => collect(flags, (query) => client.keys.list(query).page()))
+      ? await asTenant(context, flags, (client) =>
+          collect(flags, (query) => client.keys.list({ ...filter, ...query }).page()),
+        )
       : await asOperator(context, flags, (client) =>
-          collect(flags, (query) => client.keys.list(tenant, query).page()),
+          collect(flags, (query) => client.keys.list(tenant, { ...filter, ...query }).page()),
         );
   if (flags.json === true) return printJson(context, page);
   if (page.data.length === 0) return remark(context, 'There are none.');
@@ -139,6 +194,26 @@ async function list(context: Context, flags: ListFlags & OfTenant): Promise<void
   remarkMore(context, page);
 }
 
+async function rotate(context: Context, id: string, flags: RotateFlags): Promise<void> {
+  const body: RotateBody = {
+    ...(flags.overlap === undefined ? {} : { overlap_seconds: flags.overlap }),
+    ...(flags.expires === undefined ? {} : { expires_at: flags.expires }),
+  };
+  const { tenant } = flags;
+  const key =
+    tenant === undefined
+      ? await asTenant(context, flags, (client) => client.keys.rotate(id, body))
+      : await asOperator(context, flags, (client) => client.keys.rotate(tenant, id, body));
+  if (flags.json === true) return printJson(context, key);
+  print(context, key.key);
+  const until = key.previous_secret_expires_at;
+  const before =
+    until === null
+      ? 'The secret before is refused from now on.'
+      : `The secret before works until ${moment(until)}.`;
+  remark(context, `Key ${key.id} has a new secret. It is shown this once; keep it somewhere safe. ${before}`);
+}
+
 async function revoke(context: Context, id: string, flags: CommonFlags & OfTenant): Promise<void> {
   const { tenant } = flags;
   const key =
@@ -152,6 +227,12 @@ async function revoke(context: Context, id: string, flags: CommonFlags & OfTenan
 function stateOf(key: Key): string {
   if (key.revoked_at !== null) return 'revoked';
   return key.expires_at !== null && Date.parse(key.expires_at) <= Date.now() ? 'expired' : 'active';
+}
+
+function seconds(text: string): number {
+  if (!/^\d{1,9}$/.test(text))
+    throw new InvalidArgumentError('It must be a whole number of seconds, 0 for none.');
+  return Number(text);
 }
 
 function expiry(text: string): string {

@@ -3,7 +3,8 @@ import { once } from 'node:events';
 import { constants } from 'node:os';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
-import type { Command } from 'commander';
+import { operatorRoles } from '@stoa/contracts';
+import { type Command, Option } from 'commander';
 import { type Context, example } from '../context.ts';
 import { CommandFailure, exitCodes } from '../failure.ts';
 
@@ -89,19 +90,43 @@ function addDatabaseCommands(program: Command, context: Context): void {
       ),
     );
   db.command('migrate')
-    .description('bring the schema up to this version')
+    .description('bring the schema up to this version, while processes of the version before serve')
+    .option('--contract', 'also take away what only older versions use; refused while one of them runs')
     .option(...json)
-    .addHelpText('after', example('stoa db migrate'))
-    .action((flags: ServerFlags) => runServer(context, ['db', 'migrate'], flags));
+    .addHelpText('after', example('stoa db migrate', 'stoa db migrate --contract'))
+    .action((flags: ServerFlags & { contract?: boolean }) =>
+      runServer(context, ['db', 'migrate', ...(flags.contract === true ? ['--contract'] : [])], flags),
+    );
+  db.command('status')
+    .description(
+      'show which migrations have applied, which are pending, and the processes that they wait for',
+    )
+    .option(...json)
+    .addHelpText('after', example('stoa db status'))
+    .action((flags: ServerFlags) => runServer(context, ['db', 'status'], flags));
+  addOperatorKeyCommand(db, context);
+}
+
+function addOperatorKeyCommand(db: Command, context: Context): void {
   db.command('operator-key')
     .description("make an operator's key and show it, this once")
     .option('--name <name>', 'what people know it by (default: operator)')
+    .addOption(
+      new Option('--role <role>', 'operator-readonly may change nothing (default: operator)').choices(
+        operatorRoles,
+      ),
+    )
     .option(...json)
-    .addHelpText('after', example('stoa db operator-key --name "Ada"'))
-    .action((flags: ServerFlags & { name?: string }) =>
+    .addHelpText('after', example('stoa db operator-key --name "Ada" --role operator-readonly'))
+    .action((flags: ServerFlags & { name?: string; role?: string }) =>
       runServer(
         context,
-        ['db', 'operator-key', ...(flags.name === undefined ? [] : ['--name', flags.name])],
+        [
+          'db',
+          'operator-key',
+          ...(flags.name === undefined ? [] : ['--name', flags.name]),
+          ...(flags.role === undefined ? [] : ['--role', flags.role]),
+        ],
         flags,
       ),
     );
