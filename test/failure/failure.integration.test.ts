@@ -6,8 +6,10 @@
  *   STOA_FAILURE_SECONDS=6 npm run test:services  the short version, which CI runs
  *
  * Two gateways behind a TCP balancer and two control processes, on a PostgreSQL, a NATS and a Redis of the test's own;
- * 200 requests a second, every third a stream; two processes consume the events of them and of a tenant's changes. Each scenario prints its seed, its counts and the longest time without a
- * completed answer. STOA_TEST_SEED repeats the moments of a run.
+ * 200 requests a second, every third a stream; two processes consume the events of them and of a tenant's changes. All of
+ * these reach PostgreSQL, NATS and Redis by way of a TCP proxy each, which delays, narrows, cuts and silences the line. Each
+ * scenario prints its seed, its counts and the longest time without a completed answer. STOA_TEST_SEED repeats the moments
+ * of a run.
  */
 import assert from 'node:assert/strict';
 import { execFileSync, spawnSync } from 'node:child_process';
@@ -20,6 +22,7 @@ import {
   createMisbehavingUpstream,
   type MisbehavingUpstream,
 } from '../../server/src/testing/misbehaving-upstream.ts';
+import { createFaultProxy, type FaultProxy, type Faults } from '../../server/src/testing/fault-proxy.ts';
 import { usesPostgres } from '../journeys/stoa-process.ts';
 import { checkRecords } from './check.ts';
 import { type Consumers, startConsumers } from './consumers.ts';
@@ -27,7 +30,7 @@ import { type ClientView, startLoad } from './load.ts';
 import { type Platform, startPlatform } from './platform.ts';
 import { missingPrograms, ownNats, ownPostgres, ownRedis, type OwnServer } from './servers.ts';
 
-const seconds = Number(process.env['STOA_FAILURE_SECONDS'] ?? 6);
+const seconds = Number(process.env['STOA_FAILURE_SECONDS'] ?? 4);
 const perSecond = Number(process.env['STOA_FAILURE_RATE'] ?? 200);
 const seed = Number(process.env['STOA_TEST_SEED'] ?? Math.floor(Math.random() * 2 ** 31));
 const missing = missingPrograms();
@@ -47,8 +50,12 @@ interface Servers {
   readonly redis: OwnServer;
 }
 
+/** The lines from every process of the platform, and from the consumers, to each server. */
+type Lines = { readonly [Name in keyof Servers]: FaultProxy };
+
 let upstream: MisbehavingUpstream;
 let servers: Servers;
+let lines: Lines;
 let platform: Platform;
 let consumers: Consumers;
 /** A small file system for the journal of the first gateway; null where none can be mounted. */
@@ -100,6 +107,44 @@ async function underLoad(
   return { view, blowMs };
 }
 
+/** Kills a server, and starts it again a second later; meanwhile its port refuses, as it would without a proxy. */
+async function restart(name: keyof Servers, meanwhile: () => void = () => undefined): Promise<void> {
+  await servers[name].stop('at once');
+  await lines[name].set({ isShut: true });
+  meanwhile();
+  await pause(1_000);
+  await servers[name].start();
+  await lines[name].set({});
+}
+
+/** Faults of a line, one after the other. Half-open last: what was waiting passes when it is lifted. */
+const faults: readonly (readonly [name: string, faults: Faults | 'reset'])[] = [
+  ['delay of 50 ms', { delayMs: 50 }],
+  ['200 kB/s a connection', { bytesPerSecond: 200_000 }],
+  ['reset', 'reset'],
+  ['half-open', { isSilent: true }],
+];
+
+/** Each fault for a tenth of the load's time, and as long without one behind it. */
+async function disturb(name: keyof Servers): Promise<void> {
+  const eachMs = Math.max(700, seconds * 100);
+  for (const [what, fault] of faults) {
+    if (fault === 'reset') {
+      const cut = lines[name].reset();
+      assert.ok(cut > 0, `no connection to ${name} was there to be reset`);
+    } else {
+      await lines[name].set(fault);
+    }
+    const { taken } = lines[name];
+    await pause(eachMs);
+    await lines[name].set({});
+    await pause(eachMs);
+    process.stdout.write(
+      `  ${name}: ${what}, ${lines[name].open} connections, ${lines[name].taken - taken} new\n`,
+    );
+  }
+}
+
 function assertNothingLost({ refused, lost }: ClientView): void {
   assert.deepEqual([...refused], []);
   assert.deepEqual(lost, []);
@@ -130,25 +175,33 @@ describe('under load', { skip }, () => {
   before(async () => {
     upstream = await createMisbehavingUpstream({ listed: ['slow:20', 'ok:5'] });
     servers = { database: await ownPostgres(), nats: await ownNats(), redis: await ownRedis() };
+    lines = {
+      database: await createFaultProxy(servers.database.url),
+      nats: await createFaultProxy({ host: '127.0.0.1', port: servers.nats.port }),
+      redis: await createFaultProxy({ host: '127.0.0.1', port: servers.redis.port }),
+    };
     smallDisk = mountSmallDisk();
     platform = await startPlatform(
       {
-        STOA_DATABASE_URL: servers.database.url,
-        STOA_NATS_URL: `nats://127.0.0.1:${servers.nats.port}`,
-        STOA_REDIS_URL: `redis://127.0.0.1:${servers.redis.port}`,
+        STOA_DATABASE_URL: lines.database.urlOf(servers.database.url),
+        STOA_NATS_URL: `nats://127.0.0.1:${lines.nats.port}`,
+        STOA_REDIS_URL: `redis://127.0.0.1:${lines.redis.port}`,
         STOA_OPENAI_BASE_URL: upstream.url,
         STOA_CLUSTER_SECRET: 'a-secret-of-the-failure-tests-0123456789abcdef',
         STOA_LOG_LEVEL: 'warn',
         STOA_DRAIN_DELAY_MS: '3000',
       },
-      smallDisk === null ? {} : { STOA_JOURNAL_DIR: path.join(smallDisk, 'journal') },
+      smallDisk === null
+        ? {}
+        : { STOA_JOURNAL_DIR: path.join(smallDisk, 'journal'), STOA_JOURNAL_SEGMENT_BYTES: '256KiB' },
     );
-    consumers = await startConsumers(platform, `nats://127.0.0.1:${servers.nats.port}`);
+    consumers = await startConsumers(platform, `nats://127.0.0.1:${lines.nats.port}`);
   });
 
   after(async () => {
     await consumers?.dispose();
     await platform?.dispose();
+    await Promise.all([lines?.database.close(), lines?.nats.close(), lines?.redis.close()]);
     await Promise.all([servers?.database.dispose(), servers?.nats.dispose(), servers?.redis.dispose()]);
     await upstream?.close();
     if (smallDisk === null) return;
@@ -220,19 +273,14 @@ describe('under load', { skip }, () => {
 
   test('NATS may be restarted', async () => {
     const { view } = await underLoad('restart of NATS', async () => {
-      await servers.nats.stop('at once');
-      await pause(1_000);
-      await servers.nats.start();
+      await restart('nats');
     });
     assertNothingLost(view);
   });
 
   test('Redis may be restarted and emptied', async () => {
     const { view } = await underLoad('restart of Redis, emptied', async () => {
-      await servers.redis.stop('at once');
-      servers.redis.empty();
-      await pause(1_000);
-      await servers.redis.start();
+      await restart('redis', () => servers.redis.empty());
     });
     assertNothingLost(view);
   });
@@ -251,13 +299,24 @@ describe('under load', { skip }, () => {
 
   test('PostgreSQL may die and be started again: nothing is lost, and what is refused says why', async () => {
     const { view } = await underLoad('restart of PostgreSQL', async () => {
-      await servers.database.stop('at once');
-      await pause(1_000);
-      await servers.database.start();
+      await restart('database');
     });
     assert.deepEqual(view.lost, []);
     // The tenant changes all the time here. A change that was announced and can't be read yet might be a revocation, so
     // its keys are refused until the database is back; keys without such a change go on.
+    for (const refusal of view.refused.keys()) assert.equal(refusal, '503 database_unavailable');
+  });
+
+  for (const name of ['nats', 'redis'] as const) {
+    test(`the line to ${name} may be slow, narrow, cut and silent, and no request is lost`, async () => {
+      const { view } = await underLoad(`faults on the line to ${name}`, () => disturb(name));
+      assertNothingLost(view);
+    });
+  }
+
+  test('the line to PostgreSQL may be slow, narrow, cut and silent: nothing is lost, and what is refused says why', async () => {
+    const { view } = await underLoad('faults on the line to PostgreSQL', () => disturb('database'));
+    assert.deepEqual(view.lost, []);
     for (const refusal of view.refused.keys()) assert.equal(refusal, '503 database_unavailable');
   });
 

@@ -183,6 +183,34 @@ describe('operating', () => {
     assert.match(refused, /key_revoked.*from STOA_KEY/);
   });
 
+  test("a key's secret is rotated, its networks and its tenant's policy are set, unused keys are listed", async () => {
+    const tenant = await json(identified, 'tenants', 'create', 'Rotating');
+    const of = ['--tenant', tenant.id];
+    const key = (await output('keys', 'create', 'admin', '--role', 'admin', ...of)).trim();
+    const own = { env: { STOA_KEY: key } };
+    const rotated = await run(['keys', 'rotate', key.slice(8, 20), '--overlap', '0'], own);
+    assert.equal(rotated.code, 0, rotated.errors);
+    const now = { env: { STOA_KEY: rotated.out.trim() } };
+    assert.notEqual(rotated.out.trim(), key);
+    assert.match(rotated.errors, /shown this once.*The secret before is refused/);
+    assert.equal((await run(['keys', 'list'], now)).code, 0);
+    assert.match((await run(['keys', 'list'], own)).errors, /replaced by a newer one/);
+    const operators = await run(['keys', 'rotate', key.slice(8, 20), ...of]);
+    assert.match(operators.errors, /The secret before works until/);
+    const away = await run(['keys', 'create', 'away', '--ip', '203.0.113.0/24', '2001:db8::/32', ...of]);
+    const elsewhere = await run(['models', 'list'], { env: { STOA_KEY: away.out.trim() } });
+    assert.match(elsewhere.errors, /may not be used from 127\.0\.0\.1/);
+    assert.match((await run(['keys', 'create', 'x', '--ip', '10.1.2.3/8', ...of])).errors, /10\.0\.0\.0\/8/);
+    assert.match(await output('keys', 'policy', 'show', ...of), /any time/);
+    const set = await run(['keys', 'policy', 'set', '--max-days', '30', '--require-expiry', ...of]);
+    assert.match(set.out, /30 days[^]*must have an expiry/);
+    assert.match(set.errors, /2 live longer/);
+    assert.match(await output('keys', 'list', '--beyond-policy', ...of), /away/);
+    assert.match((await run(['keys', 'create', 'x', ...of])).errors, /30 days/);
+    assert.match((await run(['keys', 'list', '--unused', '90', ...of])).errors, /There are none/);
+    assert.equal((await run(['keys', 'rotate', key.slice(8, 20), '--overlap', 'x'], now)).code, 2);
+  });
+
   test('providers are listed and added, with the credential from the environment only', async () => {
     assert.match(await output('providers', 'list'), /extractive +extractive +built-in/);
     const words = ['providers', 'create', 'far', '--base-url', 'http://127.0.0.1:9/v1', '--json'];
@@ -199,6 +227,31 @@ describe('operating', () => {
       'usage',
     );
     assert.equal((await failure(1, words.slice(0, -1))).code, 'already_exists');
+  });
+
+  test('the audit is listed and exported, as the tenant and as the operator', async () => {
+    const tenant = await json(identified, 'tenants', 'create', 'audited');
+    const actions = async (...words: string[]) => {
+      const page = await json(
+        z.object({ data: z.array(z.looseObject({ action: z.string() })) }),
+        'audit',
+        ...words,
+      );
+      return page.data.map(({ action }) => action);
+    };
+    assert.deepEqual(await actions('list', '--tenant', tenant.id), ['tenants.create']);
+    const own = (await output('keys', 'create', 'audited', '--role', 'viewer')).trim().slice(8, 20);
+    assert.deepEqual(await actions('list', '--type', 'api_key', '--resource', own), ['keys.create']);
+    assert.match(
+      await output('audit', 'list', '--limit', '1', '--action', 'keys.create'),
+      /keys\.create +\S+ +key /,
+    );
+    const lines = (await output('audit', 'export', '--operator', '--tenant', tenant.id)).trim().split('\n');
+    assert.deepEqual(
+      lines.map((line) => identified.parse(JSON.parse(line))['action']),
+      ['tenants.create'],
+    );
+    assert.equal((await failure(1, ['audit', 'list', '--resource', 'x'])).code, 'invalid_request');
   });
 
   test('prices are found', async () => {
@@ -383,14 +436,23 @@ describe("the server's own commands", () => {
     const env = { STOA_DATA_DIR: data, STOA_LISTEN: '127.0.0.1:0', STOA_ADMIN_LISTEN: '127.0.0.1:0' };
     const migrated = await run(['db', 'migrate', '--json'], { env });
     assert.equal(migrated.code, 0, migrated.errors);
-    assert.ok(z.object({ applied: z.array(z.string()).min(1) }).parse(JSON.parse(migrated.out)));
+    assert.ok(
+      z.object({ applied: z.array(z.object({ name: z.string() })).min(1) }).parse(JSON.parse(migrated.out)),
+    );
     const made = await run(['db', 'operator-key', '--name', 'Ada', '--json'], { env });
     const key = z.object({ operator_key: z.string() }).parse(JSON.parse(made.out)).operator_key;
+
+    const reading = await run(['db', 'operator-key', '--role', 'operator-readonly'], { env });
+    assert.equal(reading.code, 0, reading.errors);
+    assert.equal((await run(['db', 'operator-key', '--role', 'admin'], { env })).code, 2);
 
     const server = start(['up', '--json'], { env });
     await eventually('ready server', () => Promise.resolve(server.out().includes('"ready"')), 60_000);
     const listedTenants = await run(['tenants', 'list', '--json'], { env: { ...env, STOA_KEY: key } });
     assert.equal(listedTenants.code, 0, listedTenants.errors);
+    const readonly = { env: { ...env, STOA_KEY: reading.out.split('\n')[0] ?? '' } };
+    assert.equal((await run(['tenants', 'list'], readonly)).code, 0);
+    assert.match((await run(['tenants', 'create', 'Refused'], readonly)).errors, /control:write/);
     server.child.kill('SIGTERM');
     const { code, out } = await server.ended;
     assert.equal(code, 0);

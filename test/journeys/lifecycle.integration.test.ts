@@ -23,19 +23,19 @@ import {
   usesPostgres,
 } from './stoa-process.ts';
 import { dataOf, streamChat } from './streamed-answer.ts';
-import { createTcpGate, type TcpGate } from './tcp-gate.ts';
+import { createFaultProxy, type FaultProxy } from '../../server/src/testing/fault-proxy.ts';
 
 let upstream: MisbehavingUpstream;
-let upstreamGate: TcpGate;
-let databaseGate: TcpGate;
+let upstreamGate: FaultProxy;
+let databaseGate: FaultProxy;
 let held: HeldUpstream;
 let stoa: StoaProcess;
 
 before(async () => {
   upstream = await createMisbehavingUpstream({ listed: ['ok'] });
-  upstreamGate = await createTcpGate({ host: '127.0.0.1', port: Number(new URL(upstream.url).port) });
-  databaseGate = await createTcpGate(databaseAddress);
-  await databaseGate.open();
+  upstreamGate = await createFaultProxy({ host: '127.0.0.1', port: Number(new URL(upstream.url).port) });
+  await upstreamGate.set({ isShut: true });
+  databaseGate = await createFaultProxy(databaseAddress);
   held = new HeldUpstream();
   stoa = await startStoa({
     databasePort: databaseGate.port,
@@ -50,8 +50,8 @@ before(async () => {
 after(async () => {
   await stoa.dispose();
   held.close();
-  await upstreamGate.shut();
-  await databaseGate.shut();
+  await upstreamGate.set({ isShut: true });
+  await databaseGate.set({ isShut: true });
   await upstream.close();
 });
 
@@ -70,7 +70,7 @@ test('an upstream that comes up later than Stoa appears by itself, and auto uses
   assert.ok(!(await modelIds()).includes('ok'));
   const before = await chat('auto');
   assert.deepEqual([before.status, headerOf(before, 'x-stoa-target')], [200, 'extractive']);
-  await upstreamGate.open();
+  await upstreamGate.set({});
   await eventually('model of the late upstream', async () => (await modelIds()).includes('ok'), 40_000);
   const after = await chat('auto');
   assert.deepEqual([after.status, headerOf(after, 'x-stoa-target')], [200, 'ok']);
@@ -162,7 +162,7 @@ test('a lost database degrades readiness and keeps known keys chatting; what the
     assert.equal(answer.status, 200, answer.text);
     return readiness.parse(answer.json).degraded;
   };
-  await databaseGate.shut();
+  await databaseGate.set({ isShut: true });
   try {
     await eventually('degraded readiness', async () => (await ready()).length > 0, 15_000);
     const chats = await Promise.all(Array.from({ length: 10 }, () => chat('ok')));
@@ -174,7 +174,7 @@ test('a lost database degrades readiness and keeps known keys chatting; what the
     assert.deepEqual([keys.status, codeOf(keys)], [503, 'database_unavailable']);
     assert.ok(Number(headerOf(keys, 'retry-after')) >= 1);
   } finally {
-    await databaseGate.open();
+    await databaseGate.set({});
   }
   await eventually('whole readiness', async () => (await ready()).length === 0, 30_000);
   const usage = await eventually(

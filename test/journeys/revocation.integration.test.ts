@@ -7,7 +7,7 @@ import { after, before, describe, test } from 'node:test';
 import { setTimeout as pause } from 'node:timers/promises';
 import { z } from 'zod';
 import { type StoaProcess, startStoa, usesPostgres } from './stoa-process.ts';
-import { createTcpGate, type TcpGate } from './tcp-gate.ts';
+import { createFaultProxy, type FaultProxy } from '../../server/src/testing/fault-proxy.ts';
 
 const rounds = 10;
 const withinMs = 1_000;
@@ -17,14 +17,13 @@ const savedShape = z.object({
 const readinessShape = z.object({ degraded: z.array(z.string()).optional() });
 
 function describeRevocation(): void {
-  let gate: TcpGate;
+  let gate: FaultProxy;
   let first: StoaProcess;
   let second: StoaProcess;
 
   before(async () => {
     const redis = new URL(process.env['STOA_TEST_REDIS_URL'] ?? 'redis://127.0.0.1:6379');
-    gate = await createTcpGate({ host: redis.hostname, port: Number(redis.port || 6379) });
-    await gate.open();
+    gate = await createFaultProxy({ host: redis.hostname, port: Number(redis.port || 6379) });
     const shared = {
       STOA_REDIS_URL: `redis://127.0.0.1:${gate.port}`,
       STOA_MASTER_KEY: randomBytes(32).toString('base64'),
@@ -46,7 +45,7 @@ function describeRevocation(): void {
   after(async () => {
     await second.dispose();
     await first.dispose();
-    await gate.shut();
+    await gate.set({ isShut: true });
   });
 
   const elapsed = async (what: string, holds: () => Promise<boolean>): Promise<number> => {
@@ -94,8 +93,26 @@ function describeRevocation(): void {
     assert.ok((took[rounds / 2] ?? Infinity) < 200);
   });
 
+  test('a token that one process made is good in the other, and its revocation reaches it there within a second', async () => {
+    const { apiKey } = await first.newTenant('with tokens');
+    const made = await first.call('POST', '/v1/tokens', { key: apiKey, body: {} });
+    const { id, token } = z.object({ id: z.string(), token: z.string() }).parse(made.json);
+    const status = async (): Promise<number> =>
+      (await second.call('GET', '/v1/models', { key: token })).status;
+    assert.equal(await status(), 200);
+    const body = { token_id: id };
+    assert.equal((await first.call('POST', '/v1/tokens/revoke', { key: apiKey, body })).status, 200);
+    const ms = await elapsed('the token is refused', async () => (await status()) === 401);
+    console.log(`revocation of a token, pushed by Redis: ${ms.toFixed(0)} ms`);
+    assert.ok(ms < withinMs);
+    const keySets = await Promise.all(
+      [first, second].map((stoa) => stoa.call('GET', '/.well-known/jwks.json')),
+    );
+    assert.equal(keySets[0]?.text, keySets[1]?.text);
+  });
+
   test('with Redis stopped the poll brings it within a second, and readiness says so', async () => {
-    await gate.shut();
+    await gate.set({ isShut: true });
     await elapsed('both say that Redis is away', bothAre(true));
     const took = await measured('Redis stopped');
     assert.ok(took.every((ms) => ms < withinMs));
@@ -106,7 +123,7 @@ function describeRevocation(): void {
     await second.restart();
     assert.equal(await isDegraded(second), true);
     assert.ok((await revoked()) < withinMs);
-    await gate.open();
+    await gate.set({});
     const ms = await elapsed('both are connected', bothAre(false));
     console.log(`Redis back: both processes connected after ${ms.toFixed(0)} ms`);
     const took = await measured('Redis back');

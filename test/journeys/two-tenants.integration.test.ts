@@ -47,7 +47,11 @@ const nobodys: Readonly<Record<string, string>> = {
   '/v1/keys/{id}': '00zzzzzzzzzz',
   '/v1/requests/{id}': 'req_01jz4x5t2sfkb8m6q0v9c3d7ea',
   '/v1/dead-letters/{id}': 'dlt_01jz4x5t2sfkb8m6q0v9c3d7ea',
+  '/v1/members/{id}': 'mem_01jz4x5t2sfkb8m6q0v9c3d7ea',
+  '/v1/issuers/{id}': 'isr_01jz4x5t2sfkb8m6q0v9c3d7ea',
+  '/v1/webhooks/{id}': 'whe_01jz4x5t2sfkb8m6q0v9c3d7ea',
 };
+const nobodysDelivery = 'whd_01jz4x5t2sfkb8m6q0v9c3d7ea';
 
 /** No module consumes events yet, so no tenant has any of these; real ones are proven beside their code. */
 const notMadeYet: Readonly<Record<string, string>> = {
@@ -89,7 +93,24 @@ async function readOperations(): Promise<Operation[]> {
   );
 }
 
-/** A tenant with a name, keys, a project, tags, an end user and requests that are called the same in every tenant. */
+const sameMember = { name: 'same member', external_id: 'same', role: 'developer' };
+const sameIssuer = {
+  name: 'same issuer',
+  issuer: 'https://id.example.com',
+  jwks_url: 'https://id.example.com/jwks.json',
+  audience: 'same audience',
+  claims: { member: 'sub' },
+};
+
+const sameWebhook = { url: 'https://hooks.example.com/same', event_types: ['control.changed.v1'] };
+
+async function idOf(made: Promise<Answer>): Promise<string> {
+  const answer = await made;
+  assert.equal(answer.status, 201, answer.text);
+  return z.object({ id: z.string() }).parse(answer.json).id;
+}
+
+/** A tenant with a name, keys, a member, an issuer, a project, tags, an end user and requests that are called the same in every tenant. */
 async function furnish(requests: number): Promise<Tenant> {
   const { tenantId, apiKey, keyId } = await stoa.newTenant('Same name');
   const call = (method: string, path: string, body: unknown, headers = {}): Promise<Answer> =>
@@ -117,7 +138,14 @@ async function furnish(requests: number): Promise<Tenant> {
     assert.equal(chat.status, 200, chat.text);
     ids.push(headerOf(chat, 'x-request-id'));
   }
-  const own = { '/v1/keys/{id}': made.id, '/v1/requests/{id}': ids.at(-1) ?? '' };
+  const own = {
+    '/v1/keys/{id}': made.id,
+    '/v1/requests/{id}': ids.at(-1) ?? '',
+    '/v1/members/{id}': await idOf(call('POST', '/v1/members', sameMember)),
+    '/v1/issuers/{id}': await idOf(call('POST', '/v1/issuers', sameIssuer)),
+    '/v1/webhooks/{id}': await idOf(call('POST', '/v1/webhooks', sameWebhook)),
+  };
+  ids.push(own['/v1/members/{id}'], own['/v1/issuers/{id}'], own['/v1/webhooks/{id}']);
   return { tenantId, apiKey, keyId, own, ids };
 }
 
@@ -138,6 +166,11 @@ test('the document lists the operations that the rest of this journey goes throu
   assert.ok(operations.filter(inTenantHands).length >= 14, listed.join('\n'));
 });
 
+/** What stands below a resource is reached by the resource's own id. */
+function idIn(ids: Readonly<Record<string, string>>, path: string): string | undefined {
+  return ids[path] ?? ids[path.slice(0, path.indexOf('}') + 1)];
+}
+
 test("an id of another tenant's is answered like one that nobody has, by the very same bytes, for reading and for writing", async () => {
   const withId = operations.filter((operation) => inTenantHands(operation) && operation.path.includes('{'));
   assert.ok(withId.length >= 4);
@@ -146,10 +179,13 @@ test("an id of another tenant's is answered like one that nobody has, by the ver
     for (const [own, other] of tenants()) {
       const ask = (id: string | undefined): Promise<Answer> => {
         assert.ok(id, `${path}: say in this test which id a tenant has there`);
-        return stoa.call(method, path.replace('{id}', id), { key: own.apiKey, ...(body ? { body } : {}) });
+        return stoa.call(method, path.replace('{id}', id).replace('{delivery_id}', nobodysDelivery), {
+          key: own.apiKey,
+          ...(body ? { body } : {}),
+        });
       };
-      const strange = await ask(other.own[path] ?? notMadeYet[path]);
-      const nobody = await ask(nobodys[path]);
+      const strange = await ask(idIn(other.own, path) ?? notMadeYet[path]);
+      const nobody = await ask(idIn(nobodys, path));
       assert.equal(codeOf(strange), 'not_found', `${method} ${path}`);
       assert.equal(strange.text, nobody.text, `${method} ${path}`);
       const names = (answer: Answer): string[] => Object.keys(answer.headers).sort();

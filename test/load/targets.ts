@@ -31,6 +31,8 @@ export interface LoadSettings {
 export interface Measured {
   readonly name: string;
   readonly origin: string;
+  /** Of Stoa. */
+  readonly adminOrigin?: string;
   readonly process: ChildProcess;
   readonly shots: (stream: boolean) => readonly Shot[];
 }
@@ -192,6 +194,7 @@ async function useTargets(
     const stoaTarget = (name: string, keys: readonly string[]): Measured => ({
       name,
       origin: stoa.credentials.baseUrl,
+      adminOrigin: stoa.credentials.adminUrl,
       process: stoa.child,
       shots: (stream) => keys.map((key) => shot(key, stream)),
     });

@@ -1,0 +1,45 @@
+/** Sequences of calls against one running Stoa, for a time; used by the short run of the tests and by `npm run fuzz`. */
+import fc from 'fast-check';
+import { startStoa } from '../journeys/stoa-process.ts';
+import { stepsOf } from './operations.ts';
+import { openSession, type World } from './session.ts';
+
+export interface FuzzOptions {
+  readonly seed: number;
+  /** Milliseconds after which no new sequence begins. */
+  readonly forMs: number;
+  /** Calls in one sequence. */
+  readonly calls: number;
+}
+
+export interface FuzzReport {
+  readonly sequences: number;
+  /** Calls that were answered with success, by operation. */
+  readonly successes: ReadonlyMap<string, number>;
+}
+
+const script = `
+models: [{ id: echo }, { id: vectors, kind: embedding }]
+rules: [{ reply: "{{last_user_message}}", tokens: { input: 5, output: 3 } }]
+`;
+
+/** @throws what the first sequence that breaks a rule, made as short as it can be, breaks; with its seed and path */
+export async function fuzz({ seed, forMs, calls }: FuzzOptions): Promise<FuzzReport> {
+  const stoa = await startStoa({ script, env: { STOA_LOG_LEVEL: 'error' } });
+  const world: World = { stoa, owners: new Map(), successes: new Map() };
+  let sequences = 0;
+  try {
+    const property = fc.asyncProperty(
+      fc.array(stepsOf(), { minLength: 1, maxLength: calls, size: 'max' }),
+      async (steps) => {
+        const session = await openSession(world);
+        sequences += 1;
+        for (const step of steps) await session.take(step);
+      },
+    );
+    await fc.assert(property, { seed, numRuns: 1_000_000, plugins: [fc.interruptAfterTimeLimit(forMs)] });
+  } finally {
+    await stoa.dispose();
+  }
+  return { sequences, successes: world.successes };
+}
