@@ -153,8 +153,8 @@ class TcpFaultProxy implements FaultProxy {
   reset(): number {
     const count = this.#pairs.size;
     for (const [client, server] of this.#pairs) {
-      client.resetAndDestroy();
-      server.resetAndDestroy();
+      cut(client);
+      cut(server);
     }
     return count;
   }
@@ -195,7 +195,7 @@ class TcpFaultProxy implements FaultProxy {
       [server, client],
     ] as const) {
       socket.setNoDelay(true);
-      socket.on('error', () => other.resetAndDestroy());
+      socket.on('error', () => cut(other));
       socket.on('close', () => {
         this.#pairs.delete(client);
         this.#pipes.delete(client);
@@ -203,6 +203,15 @@ class TcpFaultProxy implements FaultProxy {
       });
     }
   }
+}
+
+/**
+ * Resets a connection. One that has begun to end can't be reset any more: its handle would then never close, and a
+ * process that has such a handle spins at its own end instead of ending (libuv refuses with EINVAL, Node waits on).
+ */
+function cut(socket: Socket): void {
+  if (socket.writableEnded) socket.destroy();
+  else socket.resetAndDestroy();
 }
 
 /** Of what is asked by its URL in tests, where that names no port. */
