@@ -22,7 +22,8 @@ import type { LimitOutcome, LimitRule } from './types.ts';
  * came later stands on top of it. So no more than that is given back, and the debt is never smaller than that of the
  * true costs: over any window, what was used is at most the burst and what the window pays off.
  *
- * A clock that goes back pays nothing off for that once, and time counts from there.
+ * A clock that goes back pays nothing off for that once, and time counts from there: the step that finds it writes the new
+ * time down even where it refuses, or a full debt would block its key until the clock has come back to where it was.
  *
  * A rule may change under a debt (a plan, an operator). The debt is paid off by the old rule up to now and then taken over
  * in requests, rounded up and at most the new burst.
@@ -91,11 +92,12 @@ export function gcraStep(kept: GcraState | null, scale: GcraScale, cost: number,
   const { weight, drain, burst } = scale;
   const capacity = burst * weight;
   const debt = kept === null ? 0 : debtAt(kept, scale, nowUs);
-  if (cost > burst) return { outcome: outcomeOf(scale, debt, null), state: null };
+  const untaken = kept !== null && kept.atUs > nowUs ? { ...kept, atUs: nowUs } : null;
+  if (cost > burst) return { outcome: outcomeOf(scale, debt, null), state: untaken };
   const wanted = debt + cost * weight;
   if (wanted > capacity)
-    return { outcome: outcomeOf(scale, debt, millisecondsFor(wanted - capacity, drain)), state: null };
-  const state = cost === 0 ? null : { debt: wanted, atUs: nowUs, weight, drain };
+    return { outcome: outcomeOf(scale, debt, millisecondsFor(wanted - capacity, drain)), state: untaken };
+  const state = cost === 0 ? untaken : { debt: wanted, atUs: nowUs, weight, drain };
   return { outcome: outcomeOf(scale, wanted, 0), state };
 }
 

@@ -314,6 +314,14 @@ function describeOddities(subject: () => LimitsSubject): void {
       retryAfterMs: 1000,
       resetAfterMs: 1000,
     });
+    // Together with one that would let it pass, which keeps nothing of it.
+    subject().moveTo(startUs - 7_200_000_000);
+    const both = ['back', 'beside'].map((key) => ({ tenantId, key, ...rule, cost: 1 }));
+    assert.equal((await subject().limits.takeAll(both)).isAllowed, false);
+    subject().moveTo(startUs - 7_200_000_000 + 999_999);
+    assert.equal((await take(subject(), 'back', rule)).isAllowed, false);
+    subject().moveTo(startUs - 7_200_000_000 + 1_000_000);
+    assert.equal((await subject().limits.takeAll(both)).isAllowed, true);
   });
 
   test('a changed rule takes the debt over in requests', async () => {

@@ -248,6 +248,31 @@ function describeOutages(): void {
     }
   });
 
+  test('a server that answers and cannot serve counts as away, and is told of once', async () => {
+    const user = `stoa-test-${randomUUID()}`;
+    const rights = ['~*', '&*', '+@all', '-eval', '-evalsha'];
+    await redis.send('ACL', 'SETUSER', user, 'on', '>of-the-test', ...rights);
+    const { lines: written, logger } = linesOf();
+    const target = new URL(redis.url);
+    target.username = user;
+    target.password = 'of-the-test';
+    const refused = createCache(
+      { clock: systemClock, logger, metrics, random: Math.random },
+      { redisUrl: target.href, prefix: redis.prefix },
+    );
+    try {
+      await refused.lifecycle.start();
+      for (const call of everyCall(refused)) await timed(call);
+      assert.equal((await timed(() => refused.limits.take(rule))).isRefused, true);
+      assert.equal(written.filter((line) => /cannot serve.*NOPERM/.test(line)).length, 1);
+      await redis.send('ACL', 'SETUSER', user, '+eval', '+evalsha');
+      assert.equal((await timed(() => refused.limits.take(rule))).isRefused, false);
+    } finally {
+      await refused.lifecycle.stop();
+      await redis.send('ACL', 'DELUSER', user);
+    }
+  });
+
   test('a stop waits for no server', async () => {
     await module.lifecycle.start();
     await relay.set({ isSilent: true });

@@ -65,11 +65,15 @@ export function memoryLimits(clock: Clock, settings: MemoryLimitsSettings = {}):
         step(keys[index] ?? '', request, checkedCost(request.cost), nowUs),
       );
       const isAllowed = steps.every(({ outcome }) => outcome.isAllowed);
-      if (isAllowed) for (const [index, { state }] of steps.entries()) keep(keys[index] ?? '', state);
-      const outcomes = steps.map(({ outcome }, index) => {
-        const request = requests[index];
-        if (isAllowed || !outcome.isAllowed || !request) return outcome;
-        return { ...step(keys[index] ?? '', request, 0, nowUs).outcome, isAllowed: true, retryAfterMs: 0 };
+      const outcomes = steps.map(({ outcome, state }, index) => {
+        const [key, request] = [keys[index] ?? '', requests[index]];
+        if (isAllowed || !outcome.isAllowed || !request) {
+          keep(key, state);
+          return outcome;
+        }
+        const asked = step(key, request, 0, nowUs);
+        keep(key, asked.state);
+        return { ...asked.outcome, isAllowed: true, retryAfterMs: 0 };
       });
       return { isAllowed, outcomes, takenAtUs: nowUs };
     },

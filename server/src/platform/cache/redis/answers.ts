@@ -10,6 +10,19 @@ export function isScriptMissing(error: unknown): boolean {
   return isServerAnswer(error) && error.message.startsWith('NOSCRIPT');
 }
 
+/**
+ * Refusals that say nothing of the command but that the server cannot serve it now: it is no longer the primary, it loads
+ * its data, its memory or disk is full, a script of somebody's blocks it, or this login may not. Redis 7 puts the word of a
+ * command inside a script first; Redis 6 puts it behind a dash at the end of its own sentence.
+ */
+const unable =
+  /^(?:ERR Error running script.*-)?(READONLY|LOADING|MASTERDOWN|OOM|BUSY|MISCONF|NOREPLICAS|CLUSTERDOWN|NOAUTH|NOPERM) /;
+
+/** The word of such a refusal, or null. */
+export function unableWord(error: unknown): string | null {
+  return isServerAnswer(error) ? (unable.exec(error.message)?.[1] ?? null) : null;
+}
+
 /** What a script answered as a list of whole numbers; throws where it is anything else. */
 export function numbersIn(answer: unknown): readonly number[] {
   if (Array.isArray(answer)) {

@@ -1,5 +1,5 @@
 import { AppError, type Clock, type Logger } from '#kernel';
-import { isScriptMissing, isServerAnswer } from './answers.ts';
+import { isScriptMissing, isServerAnswer, unableWord } from './answers.ts';
 import type { RedisAddress } from './address.ts';
 import { redisClient, type RedisClient } from './client.ts';
 import type { RedisScript } from './script.ts';
@@ -16,6 +16,10 @@ import type { RedisScript } from './script.ts';
  * - The process itself stood still (a long computation): answers lie in the socket when the deadline's timer fires, or the
  *   command was not even written. So a timer that fires late gives the call its deadline once more, and one that fires in
  *   time waits for the turn of the event loop in which the socket is read.
+ *
+ * A server that answers and cannot serve (no longer the primary after a failover, memory or disk full, still loading) is
+ * away as well, for whoever asks: `cache_unavailable`. After a failover the connection is dropped, since the address may
+ * lead to the new primary by now.
  *
  * Whoever is refused because of the deadline does not know whether the command was carried out.
  *
@@ -47,7 +51,7 @@ export type CallOutcome = 'answered' | 'refused' | 'late' | 'away';
 export interface RedisConnection {
   /** Whether the line is up and not suspected. */
   readonly isUp: boolean;
-  /** The answer to one command. Rejects with `cache_unavailable`, or with the server's own refusal. */
+  /** The answer to one command. Rejects with `cache_unavailable`, or with the server's own refusal of what is wrong with it. */
   send(args: readonly string[]): Promise<unknown>;
   /** Runs a script, which the server is taught where it doesn't know it (any more). Rejects like `send`. */
   run(script: RedisScript, keys: readonly string[], args: readonly string[]): Promise<unknown>;
@@ -64,6 +68,10 @@ const longestWaitMs = 5_000;
 const steadyAfterMs = 1_000;
 /** A timer that fires so much too late says that the process, not the server, kept the call waiting. */
 const stoodStillMs = 20;
+/** What a server that cannot serve says goes to the log at most so often. */
+const unableEveryMs = 60_000;
+/** It is a replica now: the primary is elsewhere. */
+const demoted: ReadonlySet<string> = new Set(['READONLY', 'MASTERDOWN']);
 
 /** A connection that is up. Once dropped it never comes back; another takes its place. */
 interface Line {
@@ -89,6 +97,7 @@ class Connection implements RedisConnection {
   #isStopped = true;
   #failures = 0;
   #isSaid = false;
+  #unableSaidMs = Number.NEGATIVE_INFINITY;
   #timer: NodeJS.Timeout | undefined;
   #attempt: Promise<void> = Promise.resolve();
 
@@ -187,11 +196,24 @@ class Connection implements RedisConnection {
       command(line.client).then(
         (answer) => settle('answered', () => resolve(answer)),
         (error: unknown) => {
-          if (isServerAnswer(error)) settle('refused', () => reject(error));
+          if (isServerAnswer(error)) settle('refused', () => reject(this.#refusal(line, error)));
           else settle('away', () => reject(away(error)));
         },
       );
     });
+  }
+
+  /** What the caller hears of the server's refusal. */
+  #refusal(line: Line, error: Error): Error {
+    const word = unableWord(error);
+    if (word === null) return error;
+    const nowMs = this.#deps.clock.monotonic();
+    if (nowMs - this.#unableSaidMs >= unableEveryMs) {
+      this.#unableSaidMs = nowMs;
+      this.#deps.logger.warn({ reason: word }, 'Redis answers and cannot serve; it counts as away');
+    }
+    if (demoted.has(word)) this.#drop(line, error);
+    return away(error);
   }
 
   /** Sends a ping past the suspicion; whatever time it takes to answer ends it, no answer ends the line. */

@@ -12,28 +12,34 @@ local now = tonumber(time[1]) * 1000000 + tonumber(time[2])
 `;
 
 /**
- * What the steps share, as in gcra.ts: what a key owes now, and keeping it. A state is kept for as long as its debt is, and
+ * What the steps share, as in gcra.ts: what a key owes now, and keeping it. What lies in the future, by a clock that went
+ * back (a failover to another machine, say), is set to now when it is read. A state is kept for as long as its debt is, and
  * a minute more, since a time to live counts by another clock of the server.
  */
 const shared = `
+local function ms(debt, drain) return math.ceil(math.ceil(debt / drain) / 1000) end
+local function keep(key, debt, weight, drain)
+  local state = string.format('%.0f %.0f %.0f %.0f', debt, now, weight, drain)
+  redis.call('SET', key, state, 'PX', string.format('%.0f', ms(debt, drain) + 60000))
+end
 local function read(key)
   local kept = redis.call('GET', key)
   if not kept then return nil end
   local debt, at, weight, drain = string.match(kept, '^(%d+) (%d+) (%d+) (%d+)$')
   if not debt then return nil end
-  return { debt = tonumber(debt), at = tonumber(at), weight = tonumber(weight), drain = tonumber(drain) }
+  local found = { debt = tonumber(debt), at = tonumber(at), weight = tonumber(weight), drain = tonumber(drain) }
+  if found.at > now then
+    found.at = now
+    keep(key, found.debt, found.weight, found.drain)
+  end
+  return found
 end
 local function owed(kept, weight, drain, burst)
   if not kept then return 0 end
-  local debt, elapsed = 0, math.max(0, now - kept.at)
+  local debt, elapsed = 0, now - kept.at
   if elapsed < math.ceil(kept.debt / kept.drain) then debt = kept.debt - elapsed * kept.drain end
   if kept.weight == weight and kept.drain == drain then return math.min(debt, 2 * burst * weight) end
   return math.min(math.ceil(debt / kept.weight), burst) * weight
-end
-local function ms(debt, drain) return math.ceil(math.ceil(debt / drain) / 1000) end
-local function keep(key, debt, weight, drain)
-  local state = string.format('%.0f %.0f %.0f %.0f', debt, now, weight, drain)
-  redis.call('SET', key, state, 'PX', string.format('%.0f', ms(debt, drain) + 60000))
 end
 `;
 

@@ -57,6 +57,19 @@ test('calls of tenants are refused with 503 in the one shape of errors; health n
   });
 });
 
+test('no other spelling of a path that the router takes for the same gets past', async () => {
+  await withServer(async (port) => {
+    for (const path of [
+      '/%76%31/chat/completions',
+      '/v%31/models?x=1',
+      `http://127.0.0.1:${port}/v1/models`,
+      'http://x/v1/models',
+    ])
+      assert.equal((await call({ port, path })).status, 503, path);
+    assert.equal((await call({ port, path: '/readyz?verbose=%31' })).text, 'served');
+  });
+});
+
 test('a refused body is read away: the connection serves the next request, and a long one does not reset the answer', async () => {
   await withServer(async (port) => {
     const agent = new http.Agent({ keepAlive: true, maxSockets: 1 });

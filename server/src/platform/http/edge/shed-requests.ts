@@ -12,20 +12,32 @@ const body = JSON.stringify(errorBody('overloaded', message, null));
 
 /**
  * Stands in front of everything else that a listener does, so that what is refused costs little more than its parsing:
- * only calls of tenants are refused, never health and the like. They leave a metric and no line in the log.
+ * only calls of tenants are refused, however they spell the path, never health and the like. They leave a metric and no line in the log.
  */
 export function shedRequests(server: Server, shedding: LoadShedding, refusals: Counter): void {
   const handlers = server.listeners('request');
   server.removeAllListeners('request');
   server.on('request', (request, response) => {
     const priority = priorityOf(request.headers['x-stoa-priority']);
-    if (request.url?.startsWith('/v1/') === true && shedding.refuses(priority)) {
+    if (isTenantCall(request.url ?? '') && shedding.refuses(priority)) {
       refusals.add(1, { priority });
       refuse(request, response, priority);
       return;
     }
     for (const handle of handlers) Reflect.apply(handle, server, [request, response]);
   });
+}
+
+/**
+ * Whether a call is a tenant's, as far as its text says. The router reads more spellings than one (`/%761/...`, the absolute
+ * form with scheme and host); whatever is not written plainly counts as a tenant's, so that no spelling gets past this.
+ * Health and the like are asked for plainly by whoever needs them.
+ */
+function isTenantCall(url: string): boolean {
+  if (url.startsWith('/v1/')) return true;
+  const end = url.indexOf('?');
+  const path = end === -1 ? url : url.slice(0, end);
+  return !path.startsWith('/') || path.includes('%');
 }
 
 function refuse(request: IncomingMessage, response: ServerResponse, priority: Priority): void {
