@@ -77,6 +77,16 @@ export const settingTable = [
       'After the drain delay: how long running requests may take to finish before they are handed back or ended in band.',
   },
   {
+    name: 'STOA_LEASE_MS',
+    section: 'process',
+    type: 'duration',
+    min: 10_000,
+    max: 600_000,
+    default: '30000',
+    sentence:
+      'How long a process may give no sign of life before others take what it holds: running jobs, stored events and replays, the tasks that one process at a time does. Partitions of consumers and the relay are taken after at most 15 s. The same in every process.',
+  },
+  {
     name: 'STOA_DEMO_TENANT',
     section: 'process',
     type: 'boolean',

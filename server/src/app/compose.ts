@@ -1,6 +1,6 @@
 import type { Settings } from '@stoa/contracts';
 import { createCache } from '#cache';
-import { type Database, observeDatabase } from '#db';
+import { type Database, observeDatabase, processRetention } from '#db';
 import { createEventLog, createEvents, type EventLog, type EventsModule } from '#events';
 import { createGateway, type GatewayModule } from '#gateway';
 import {
@@ -17,7 +17,7 @@ import {
   type Route,
   tenantRoute,
 } from '#http';
-import { createJobs, createTimers, type JobsModule, observeTimers } from '#jobs';
+import { createJobs, createTimers, type JobsModule, observeTimers, type TimerTask } from '#jobs';
 import { asTenantId, fromTypeId, type HealthPart, type Lifecycle, systemClock } from '#kernel';
 import type { ProviderKind } from '#models';
 import type { QuotasModule } from '#quotas';
@@ -44,6 +44,8 @@ export interface Composition {
   readonly adminRoutes: readonly Route[];
   readonly cluster: Cluster;
   readonly lifecycles: readonly Lifecycle[];
+  /** What one process at a time does, by timers among the lifecycles. */
+  readonly leaderTasks: readonly TimerTask[];
   readonly health: readonly HealthPart[];
   readonly gateway: GatewayModule;
   readonly firstStart: FirstStartPort;
@@ -82,12 +84,14 @@ async function composeModules(input: ComposeInput, eventLog: EventLog): Promise<
   const control = createControlPlane(input, models, ports);
   const gateway = composeGateway(input, models, control, quotas);
   const events = composeEvents(input, eventLog, control);
-  const timers = createTimers({ db, clock, logger }, [
+  const leaderTasks = [
+    processRetention(),
     ...eventLog.tasks,
     ...events.tasks,
     ...control.tasks,
     ...gateway.tasks,
-  ]);
+  ];
+  const timers = createTimers({ db, clock, logger }, leaderTasks, { leaseMs: settings.leaseMs });
   const jobs = composeJobs(input, control);
   jobs.register(control.jobs);
   const routes = [...quotas.routes, ...control.routes, ...gateway.routes, ...jobs.routes, ...events.routes];
@@ -114,6 +118,7 @@ async function composeModules(input: ComposeInput, eventLog: EventLog): Promise<
       ...(roles.has('control') ? [timers] : []),
       jobs.lifecycle,
     ],
+    leaderTasks,
     health: [
       ...(shared.health ? [shared.health] : []),
       eventLog.health,
@@ -184,7 +189,11 @@ function composeEvents(input: ComposeInput, eventLog: EventLog, control: Control
   const consumers = input.roles.has('control') ? control.consumers : [];
   const events = createEvents(
     { db, clock: systemClock, logger, metrics, tracer, http, consumers, carrier },
-    { eventDays: settings.retentionEventsDays, isAlone: db.adapter === 'pglite' },
+    {
+      eventDays: settings.retentionEventsDays,
+      isAlone: db.adapter === 'pglite',
+      leaseMs: settings.leaseMs,
+    },
   );
   eventLog.wakeUps.onWake(() => events.api.wake());
   if (nats === null) return events;
@@ -213,7 +222,7 @@ function warmUpLifecycle(models: ModelParts): Lifecycle {
 }
 
 /** Every process declares the jobs and may enqueue them; those with a role that runs tasks run them. */
-function composeJobs({ db, telemetry, roles }: ComposeInput, { tenants }: ControlPlane): JobsModule {
+function composeJobs({ settings, db, telemetry, roles }: ComposeInput, { tenants }: ControlPlane): JobsModule {
   const { logger, metrics } = telemetry;
   return createJobs(
     {
@@ -227,7 +236,10 @@ function composeJobs({ db, telemetry, roles }: ComposeInput, { tenants }: Contro
         await tenants.api.read(by, asTenantId(tenantId));
       },
     },
-    { isWorker: roles.names.some((name) => roleTable[name].runsTasks) },
+    {
+      isWorker: roles.names.some((name) => roleTable[name].runsTasks),
+      leaseSeconds: Math.ceil(settings.leaseMs / 1000),
+    },
   );
 }
 

@@ -88,7 +88,7 @@ export function createControlPlane(
     ],
     consumers: webhooks.consumers,
     jobs: [...tenants.jobs, ...webhooks.jobs],
-    tasks: [...timerTasks(access), ...audit.tasks],
+    tasks: [...access.tasks, ...audit.tasks],
     lifecycles: [
       audit.lifecycle,
       prices.lifecycle,
@@ -99,10 +99,6 @@ export function createControlPlane(
     ],
     health: [access.health, registry.health, prices.health],
   };
-}
-
-function timerTasks({ tasks }: AccessModule): TimerTask[] {
-  return tasks.map((task) => ({ name: task.name, everyMs: task.intervalMs, run: () => task.run() }));
 }
 
 function accessOf(

@@ -4,6 +4,9 @@ import { systemClock } from '#kernel';
 import type { ComposeInput } from './compose.ts';
 import { roleTable } from './roles.ts';
 
+/** Nothing reaches the consumers while no process leads the relay, so its lease is a short one. */
+const relayLeaseMs = 15_000;
+
 /** The carrier over NATS, and the relay where tasks run; null where no server is set, and the log itself is read. */
 export function composeNats({
   settings,
@@ -34,5 +37,6 @@ export function composeNats({
       maxBytes: settings.natsMaxBytes,
       replicas: settings.natsReplicas,
     },
+    { leaseMs: Math.min(settings.leaseMs, relayLeaseMs) },
   );
 }

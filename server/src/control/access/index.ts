@@ -1,6 +1,7 @@
 import type { Broadcast } from '#cache';
 import type { Database } from '#db';
 import type { Authenticator, GuardedClient, IdempotencyStore, Route } from '#http';
+import type { TimerTask } from '#jobs';
 import type {
   Clock,
   HealthPart,
@@ -65,12 +66,8 @@ export interface AccessModule {
   readonly idempotency: IdempotencyStore;
   /** For both listeners: each endpoint names its own. */
   readonly routes: Route[];
-  /** For one process at a time. */
-  readonly tasks: readonly {
-    readonly name: string;
-    readonly intervalMs: number;
-    run(): Promise<void>;
-  }[];
+  /** For one process at a time; each writes through its leader's fenced door. */
+  readonly tasks: readonly TimerTask[];
   /** In every process that authenticates. `stop` writes the last uses that are not written yet. */
   readonly lifecycle: Lifecycle;
   readonly health: HealthPart;
@@ -172,21 +169,21 @@ function createStores(
 }
 
 /** For one process at a time. */
-function tasksOf(deps: AccessDeps): AccessModule['tasks'] {
+function tasksOf({ clock }: AccessDeps): readonly TimerTask[] {
   return [
     {
       name: 'access.idempotency-retention',
-      intervalMs: 60 * 60 * 1000,
-      async run() {
-        await sweepIdempotencyKeys(deps);
+      everyMs: 60 * 60 * 1000,
+      async run(leader) {
+        await sweepIdempotencyKeys({ db: leader, clock });
       },
     },
     {
       // Each warning is told once however often it runs; a task of a day would wait a day after each start.
       name: 'access.key-expiry-warnings',
-      intervalMs: 60 * 60 * 1000,
-      async run() {
-        await warnOfExpiringKeys(deps);
+      everyMs: 60 * 60 * 1000,
+      async run(leader) {
+        await warnOfExpiringKeys({ db: leader, clock });
       },
     },
   ];

@@ -2,6 +2,7 @@ import type { Broadcast } from '#cache';
 import { hearChanges } from '#cache';
 import type { Database, SystemHandle } from '#db';
 import type { GuardedClient, Route } from '#http';
+import type { TimerTask } from '#jobs';
 import type { Clock, Logger, Sealer, TenantPrincipal } from '#kernel';
 import type { KnownRefused } from './authentication/authenticator.ts';
 import type { KeyDirectory } from './authentication/key-directory.ts';
@@ -46,7 +47,7 @@ export interface TokenSettings extends SigningKeysSettings, KeySetStoreSettings 
 export interface TokenParts {
   readonly authenticator: TokenAuthenticator;
   readonly routes: readonly Route[];
-  readonly tasks: readonly { readonly name: string; readonly intervalMs: number; run(): Promise<void> }[];
+  readonly tasks: readonly TimerTask[];
   /** What changed lately; part of the poll for keys, in the same transaction. `applyChanges` takes it over behind it. */
   selectChanges(tx: SystemHandle, windowMs: number): Promise<readonly TokenChangeRow[]>;
   applyChanges(rows: readonly TokenChangeRow[]): Promise<void>;
@@ -85,12 +86,12 @@ export function createTokenParts(deps: TokenPartsDeps, settings: TokenSettings):
       ...issuerRoutes(issuers),
     ],
     tasks: [
-      { name: 'access.signing-keys', intervalMs: rotateEveryMs, run: () => signingKeys.rotate() },
+      { name: 'access.signing-keys', everyMs: rotateEveryMs, run: (leader) => signingKeys.rotate(leader) },
       {
         name: 'access.token-retention',
-        intervalMs: sweepEveryMs,
-        async run() {
-          await db.withSystem('retention', (tx) => deleteExpiredRevocations(tx, new Date(clock.now())));
+        everyMs: sweepEveryMs,
+        async run({ withSystem }) {
+          await withSystem('retention', (tx) => deleteExpiredRevocations(tx, new Date(clock.now())));
         },
       },
     ],

@@ -15,21 +15,21 @@ const deadlineMs = 60_000;
 
 /** @param months how long an entry is kept, 3 and up; a month goes when all of it is older */
 export function createAuditMonths(
-  { db, logger }: { readonly db: Database; readonly logger: Logger },
+  { db, logger }: { readonly db: Pick<Database, 'withSystem'>; readonly logger: Logger },
   months: number,
 ): AuditMonths {
-  const prepare = async (): Promise<void> => {
-    const made = await db.withSystem('partitions', makeMonths, { deadlineMs });
+  const prepare = async (through = db): Promise<void> => {
+    const made = await through.withSystem('partitions', makeMonths, { deadlineMs });
     if (made > 0) logger.info({ made }, 'months of the audit made');
   };
   return {
-    prepare,
+    prepare: () => prepare(),
     task: {
       name: 'audit-months',
       everyMs: 3_600_000,
-      async run() {
-        await prepare();
-        const dropped = await db.withSystem('partitions', (tx) => dropMonths(tx, months), {
+      async run(leader) {
+        await prepare(leader);
+        const dropped = await leader.withSystem('partitions', (tx) => dropMonths(tx, months), {
           deadlineMs,
         });
         if (dropped > 0)

@@ -41,6 +41,7 @@ export const systemGrants = {
     'tenant.event_deliveries': ['select', 'insert', 'update', 'delete'],
     'platform.event_places': ['select', 'insert', 'update'],
     'platform.event_feeders': ['select', 'insert', 'update', 'delete'],
+    'platform.hold_fence': ['execute'],
   },
   /** Authentication: key id -> principal and tenant policy. */
   'key-lookup': {
@@ -54,7 +55,10 @@ export const systemGrants = {
     'platform.signing_keys': ['select'],
   },
   /** Makes the next key that access tokens are signed with, and takes away those that nobody needs any more. */
-  'signing-keys': { 'platform.signing_keys': ['select', 'insert', 'delete'] },
+  'signing-keys': {
+    'platform.signing_keys': ['select', 'insert', 'delete'],
+    'platform.hold_fence': ['execute'],
+  },
   /** Notes, in batches, when keys were last used. */
   'key-last-use': { 'tenant.api_keys': ['select', 'update'], 'platform.operator_keys': ['select', 'update'] },
   /** Warns of keys that expire soon. */
@@ -62,6 +66,7 @@ export const systemGrants = {
     'tenant.tenants': ['select'],
     'tenant.api_keys': ['select', 'update'],
     'tenant.events': ['insert'],
+    'platform.hold_fence': ['execute'],
   },
   /** Makes the partitions of the coming days and drops the expired, through definer functions only. */
   partitions: {
@@ -176,6 +181,7 @@ export const systemGrants = {
   schema: {
     'platform.migrations': ['select'],
     'platform.processes': ['select', 'insert', 'update', 'delete'],
+    'platform.hold_fence': ['execute'],
   },
 } as const satisfies Record<string, JobGrants>;
 

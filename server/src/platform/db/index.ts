@@ -9,7 +9,12 @@ export {
   migrationsChecksum,
   readMigrationFiles,
 } from './schema/migration-files.ts';
-export { announceProcess, describeProcess, type ProcessFacts } from './schema/serving-processes.ts';
+export {
+  announceProcess,
+  describeProcess,
+  processRetention,
+  type ProcessFacts,
+} from './schema/serving-processes.ts';
 export { openDatabase, openDumpableDatabase } from './open.ts';
 export {
   isCheckViolation,

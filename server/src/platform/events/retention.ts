@@ -8,10 +8,12 @@ export interface EventDays {
   /** Once an hour: `prepare`, then `expire`. */
   readonly task: TimerTask;
   /** Makes today's partition and those of the next 7 days. At start, and by the timer; may run anywhere at once. */
-  prepare(): Promise<void>;
-  /** Drops what is past its retention. By one timer at a time. */
-  expire(): Promise<void>;
+  prepare(through?: SystemDoor): Promise<void>;
+  /** Drops what is past its retention. By one timer at a time, through its fenced door. */
+  expire(through?: SystemDoor): Promise<void>;
 }
+
+type SystemDoor = Pick<Database, 'withSystem'>;
 
 export interface EventDaysDeps {
   readonly db: Database;
@@ -30,17 +32,17 @@ export function createEventDays({ db, logger }: EventDaysDeps, days = 7): EventD
     task: {
       name: 'event-partitions',
       everyMs: 3_600_000,
-      async run() {
-        await eventDays.prepare();
-        await eventDays.expire();
+      async run(leader) {
+        await eventDays.prepare(leader);
+        await eventDays.expire(leader);
       },
     },
-    async prepare() {
-      const made = await db.withSystem('partitions', (tx) => makeDays(tx, daysAhead));
+    async prepare(through: SystemDoor = db) {
+      const made = await through.withSystem('partitions', (tx) => makeDays(tx, daysAhead));
       if (made > 0) logger.info({ made }, 'days of the event log made');
     },
-    async expire() {
-      const dropped = await db.withSystem('partitions', (tx) => dropDays(tx, days));
+    async expire(through: SystemDoor = db) {
+      const dropped = await through.withSystem('partitions', (tx) => dropDays(tx, days));
       if (dropped > 0) logger.info({ dropped }, 'expired days of the event log dropped');
     },
   };

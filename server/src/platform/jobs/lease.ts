@@ -47,6 +47,17 @@ export async function takeLease(
   return row === undefined ? null : { fence: row.fence };
 }
 
+/**
+ * Renews whatever `holder` still holds, also what has run out and nobody took. A lease that a transaction holds to its fence
+ * is passed over: nobody can take it meanwhile. A few rows.
+ */
+export async function renewLeases(tx: SystemHandle, holder: string, durationMs: number): Promise<void> {
+  await sql`
+    update platform.leases set expires_at = clock_timestamp() + ${durationMs} * interval '1 millisecond'
+    where name in (select name from platform.leases where holder = ${holder} for update skip locked)
+  `.execute(tx);
+}
+
 /** Lets others in at once, where `holder` still holds the lease. The row stays: the fence goes on from there. */
 export async function giveLeaseBack(tx: SystemHandle, name: string, holder: string): Promise<void> {
   await sql`

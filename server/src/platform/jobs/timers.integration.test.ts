@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
+import { setTimeout as pause } from 'node:timers/promises';
 import { sql } from 'kysely';
 import { manualClock, silentLogger } from '#kernel';
 import { openTestDatabase, type TestDatabase } from '#testing';
@@ -13,8 +14,8 @@ before(async () => {
 });
 after(() => database.close());
 
-function timersOf(tasks: readonly TimerTask[]): Timers {
-  return createTimers({ db: database.db, clock: manualClock(), logger: silentLogger }, tasks);
+function timersOf(tasks: readonly TimerTask[], leaseMs = 60_000): Timers {
+  return createTimers({ db: database.db, clock: manualClock(), logger: silentLogger }, tasks, { leaseMs });
 }
 
 async function expireLease(name: string): Promise<void> {
@@ -60,6 +61,28 @@ test('a holder that vanished is replaced after its lease, with a higher fence', 
   assert.equal(await second.runNow('vanished'), 'done');
   assert.deepEqual(fences, [1n, 2n, 2n]);
   await second.stop();
+});
+
+test('a leader that lives keeps its lease beyond the lease’s time, and one that stands still loses it', async () => {
+  const task: TimerTask = { name: 'renewed', everyMs: 3_600_000, run: async () => undefined };
+  const leaseMs = 600;
+  const living = timersOf([task], leaseMs);
+  const other = timersOf([task], leaseMs);
+  await living.start();
+  assert.equal(await living.runNow('renewed'), 'done');
+  const endsAtMs = performance.now() + 3 * leaseMs;
+  while (performance.now() < endsAtMs) {
+    assert.equal(await other.runNow('renewed'), 'held_elsewhere');
+    await pause(leaseMs / 6);
+  }
+  await living.stop();
+  const standing = timersOf([task], leaseMs);
+  assert.equal(await standing.runNow('renewed'), 'done');
+  const startedAtMs = performance.now();
+  while ((await other.runNow('renewed')) === 'held_elsewhere') await pause(20);
+  assert.ok(performance.now() - startedAtMs > leaseMs / 2, 'not before its time');
+  await standing.stop();
+  await other.stop();
 });
 
 test('the late write of a leader that stood still is refused, and its successor’s stands', async () => {

@@ -1,18 +1,19 @@
 /**
  * Periodic system tasks, each run by at most one process at a time: retention, purge, partitions.
  *
- * A timer wakes at its interval with jitter, takes its lease, runs, and keeps the lease until the lease ends by itself
- * or the process stops, so that while one process lives the others only look. The lease lasts twice the interval, and
- * at least as long as a run may take: a holder that was killed is replaced after that time. A run that outlasts its
+ * A timer wakes at its interval with jitter, takes its lease, runs, and keeps the lease until its process stops: one
+ * statement every third of the lease's time renews all leases of the process, so that while one process lives the others
+ * only look. A holder that was killed, or stands still for longer than that time, is replaced at the next look of another.
+ * (Until then the lease lasted twice the interval: two hours without retention after a death.) A run that outlasts its
  * deadline is told so by its signal; the next turn waits for it whatever it does, so runs never overlap in a process.
  * What a run writes through its own `withSystem` is checked against the lease's fence, so that the late write of a
- * process that stood still is refused.
+ * process that stood still is refused. It has no other door: a task takes none from its module.
  */
 
 import { randomUUID } from 'node:crypto';
 import type { Database } from '#db';
 import type { Clock, Lifecycle, Logger } from '#kernel';
-import { giveLeaseBack, requireFence, takeLease } from './lease.ts';
+import { giveLeaseBack, renewLeases, requireFence, takeLease } from './lease.ts';
 
 export interface TimerTask {
   /** Names the lease and the log lines: `retention`, `purge`. */
@@ -54,6 +55,11 @@ export interface TimerDependencies {
   readonly random?: () => number;
 }
 
+export interface TimerSettings {
+  /** How long the leader of a task may give no sign of life before another process may lead, in ms; default 30,000. */
+  readonly leaseMs?: number;
+}
+
 export interface Timers extends Lifecycle {
   /**
    * Runs one task now, unless a run of it is going on here (then waits for that one) or the lease is elsewhere.
@@ -64,6 +70,7 @@ export interface Timers extends Lifecycle {
 }
 
 const defaultRunMs = 60_000;
+const defaultLeaseMs = 30_000;
 const shortestIntervalMs = 1000;
 const quietBelowMs = 60_000;
 const jitterShare = 0.1;
@@ -72,17 +79,24 @@ class Timer {
   readonly #task: TimerTask;
   readonly #deps: TimerDependencies;
   readonly #holder: string;
+  readonly #leaseMs: number;
   readonly #stopping: AbortSignal;
   readonly #counts: Record<TimerOutcome, number> = { done: 0, failed: 0, held_elsewhere: 0 };
   #lastDoneAtMs: number | null = null;
   #running: Promise<TimerOutcome> | null = null;
   #wake: NodeJS.Timeout | undefined;
 
-  constructor(task: TimerTask, deps: TimerDependencies, holder: string, stopping: AbortSignal) {
+  constructor(
+    task: TimerTask,
+    deps: TimerDependencies,
+    { holder, leaseMs }: { readonly holder: string; readonly leaseMs: number },
+    stopping: AbortSignal,
+  ) {
     if (!(task.everyMs >= shortestIntervalMs)) throw new RangeError(`the timer ${task.name} runs too often`);
     this.#task = task;
     this.#deps = deps;
     this.#holder = holder;
+    this.#leaseMs = leaseMs;
     this.#stopping = stopping;
   }
 
@@ -108,9 +122,13 @@ class Timer {
     return this.#running;
   }
 
-  async stop(): Promise<void> {
+  /** Waits for the run that is going on. */
+  async end(): Promise<void> {
     clearTimeout(this.#wake);
     await this.#running;
+  }
+
+  async giveBack(): Promise<void> {
     await this.#deps.db
       .withSystem('leases', (tx) => giveLeaseBack(tx, this.name, this.#holder))
       .catch((error: unknown) => {
@@ -135,8 +153,9 @@ class Timer {
     const runMs = this.#task.deadlineMs ?? defaultRunMs;
     const startedAtMs = clock.monotonic();
     try {
-      const leaseMs = Math.max(2 * this.#task.everyMs, 2 * runMs);
-      const lease = await db.withSystem('leases', (tx) => takeLease(tx, this.name, this.#holder, leaseMs));
+      const lease = await db.withSystem('leases', (tx) =>
+        takeLease(tx, this.name, this.#holder, this.#leaseMs),
+      );
       if (lease === null) return 'held_elsewhere';
       const signal = AbortSignal.any([this.#stopping, AbortSignal.timeout(runMs)]);
       const { fence } = lease;
@@ -171,18 +190,28 @@ class Timer {
  * Timers over the given tasks; none runs before `start`, which resolves at once. `stop` tells running tasks by their
  * signal, waits for them, and gives the leases back so that another process goes on without a pause.
  */
-export function createTimers(deps: TimerDependencies, tasks: readonly TimerTask[]): Timers {
+export function createTimers(
+  deps: TimerDependencies,
+  tasks: readonly TimerTask[],
+  { leaseMs = defaultLeaseMs }: TimerSettings = {},
+): Timers {
   const stopping = new AbortController();
   const holder = randomUUID();
-  const timers = new Map(tasks.map((task) => [task.name, new Timer(task, deps, holder, stopping.signal)]));
+  const timers = new Map(
+    tasks.map((task) => [task.name, new Timer(task, deps, { holder, leaseMs }, stopping.signal)]),
+  );
+  const renewal = renewing(deps, holder, leaseMs);
   if (timers.size !== tasks.length) throw new Error('two timers have the same name');
   return {
     async start() {
       for (const timer of timers.values()) timer.schedule();
+      renewal.start();
     },
     async stop() {
       stopping.abort(new Error('the timers are stopping'));
-      await Promise.all([...timers.values()].map((timer) => timer.stop()));
+      await Promise.all([...timers.values()].map((timer) => timer.end()));
+      await renewal.stop();
+      await Promise.all([...timers.values()].map((timer) => timer.giveBack()));
     },
     async runNow(name) {
       const timer = timers.get(name);
@@ -190,5 +219,37 @@ export function createTimers(deps: TimerDependencies, tasks: readonly TimerTask[
       return timer.runNow();
     },
     state: () => [...timers.values()].map((timer) => timer.state()),
+  };
+}
+
+/** Shows, every third of the lease's time, that the holder lives. One statement for all of its leases. */
+function renewing(
+  { db, logger }: TimerDependencies,
+  holder: string,
+  leaseMs: number,
+): { start(): void; stop(): Promise<void> } {
+  let timer: NodeJS.Timeout | undefined;
+  let renewal: Promise<unknown> = Promise.resolve();
+  let isStopped = false;
+  const plan = (): void => {
+    if (isStopped) return;
+    timer = setTimeout(() => {
+      renewal = db
+        .withSystem('leases', (tx) => renewLeases(tx, holder, leaseMs))
+        .catch((error: unknown) => {
+          // Others may lead meanwhile; this process's next run takes the lease again or finds it elsewhere.
+          logger.warn({ err: error }, 'the leases of the timers could not be renewed');
+        })
+        .finally(plan);
+    }, leaseMs / 3);
+    timer.unref();
+  };
+  return {
+    start: plan,
+    async stop() {
+      isStopped = true;
+      clearTimeout(timer);
+      await renewal;
+    },
   };
 }

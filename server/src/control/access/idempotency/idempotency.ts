@@ -142,7 +142,13 @@ async function release(
 }
 
 /** Deletes what is older than 24 hours; answers how many rows went. May run in several processes. */
-export async function sweepIdempotencyKeys({ db, clock }: IdempotencyDeps): Promise<number> {
+export async function sweepIdempotencyKeys({
+  db,
+  clock,
+}: {
+  readonly db: Pick<Database, 'withSystem'>;
+  readonly clock: Clock;
+}): Promise<number> {
   let swept = 0;
   for (;;) {
     const deleted = await db.withSystem('retention', (tx) =>

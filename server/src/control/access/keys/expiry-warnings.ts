@@ -18,7 +18,13 @@ const keysPerTransaction = 500;
 const dayMs = 24 * 60 * 60 * 1000;
 
 /** Tells what is due; answers how many warnings that were. */
-export async function warnOfExpiringKeys({ db, clock }: { db: Database; clock: Clock }): Promise<number> {
+export async function warnOfExpiringKeys({
+  db,
+  clock,
+}: {
+  db: Pick<Database, 'withSystem'>;
+  clock: Clock;
+}): Promise<number> {
   let told = 0;
   for (;;) {
     const now = new Date(clock.now());

@@ -106,10 +106,10 @@ export class SigningKeys {
       .map(({ row }) => ({ keyId: row.key_id, publicKey: row.public_key }));
   }
 
-  /** Makes what is missing and deletes what is over. May run in several processes. */
-  async rotate(): Promise<void> {
-    const { db, clock, sealer } = this.#deps;
-    await db.withSystem('signing-keys', async (tx) => {
+  /** Makes what is missing and deletes what is over. May run in several processes; the task has its own fenced door. */
+  async rotate(through: Pick<Database, 'withSystem'> = this.#deps.db): Promise<void> {
+    const { clock, sealer } = this.#deps;
+    await through.withSystem('signing-keys', async (tx) => {
       const rows = await selectSigningKeys(tx);
       const nowMs = clock.now();
       for (const row of missingKeys(rows, nowMs, this.#periodMs, sealer)) await insertSigningKey(tx, row);

@@ -13,6 +13,7 @@
 
 import { sql } from 'kysely';
 import { z } from 'zod';
+import type { TimerTask } from '#jobs';
 import { AppError, type Lifecycle, type Logger, newUuid } from '#kernel';
 import type { Database, Migration, MigrationSet, ServingProcess } from '../types.ts';
 import type { Session } from '../session.ts';
@@ -186,6 +187,28 @@ async function renewAnnouncement(
     `.execute(tx);
     return result.numAffectedRows === 1n;
   });
+}
+
+/** How long a process that ended without a word is still shown to people, in hours; none that lives is silent for so long. */
+const shownForHours = 24;
+
+/**
+ * Once an hour: forgets the announcements that ran out a day ago. Whoever migrates forgets the dead at once; but months may
+ * pass without a migration, and each process that was killed leaves a row.
+ */
+export function processRetention(): TimerTask {
+  return {
+    name: 'process-announcements',
+    everyMs: 3_600_000,
+    async run({ withSystem }) {
+      await withSystem('schema', (tx) =>
+        sql`
+          delete from platform.processes
+          where alive_until < clock_timestamp() - ${shownForHours} * interval '1 hour'
+        `.execute(tx),
+      );
+    },
+  };
 }
 
 /** A contract migration may run for longer than a statement has: then the start waits on. */

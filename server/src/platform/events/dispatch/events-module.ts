@@ -30,6 +30,8 @@ export interface EventsSettings {
   readonly eventDays: number;
   /** True where no other process can have the database open. */
   readonly isAlone: boolean;
+  /** How long stored events and replays stay with a process that died of them, in ms; default 30,000. Partitions: at most 15,000. */
+  readonly leaseMs?: number;
 }
 
 export interface EventsModule {
@@ -43,12 +45,21 @@ export interface EventsModule {
   readonly health: readonly HealthPart[];
 }
 
+/** While a partition is nobody's, nothing of it is delivered. */
+const partitionLeaseMs = 15_000;
+
 /** Consumers of events, what became of those that failed, and what operators and tenants see of both. See README.md. */
 export function createEvents(deps: EventsDeps, settings: EventsSettings): EventsModule {
   const { db, clock, logger, metrics, tracer, http, consumers } = deps;
-  const log = createLogCarrier({ db, clock, logger }, { isAlone: settings.isAlone });
+  const { isAlone, leaseMs = 30_000 } = settings;
+  const log = createLogCarrier(
+    { db, clock, logger },
+    { isAlone, leaseMs: Math.min(leaseMs, partitionLeaseMs) },
+  );
   const carrier = deps.carrier ?? log;
-  const dispatcher = createDispatcher({ db, carrier, clock, logger, metrics, tracer }, consumers);
+  const dispatcher = createDispatcher({ db, carrier, clock, logger, metrics, tracer }, consumers, {
+    leaseMs,
+  });
   const onChanged = (): void => dispatcher.wake();
   return {
     api: { wake: () => carrier.wake() },
@@ -57,7 +68,7 @@ export function createEvents(deps: EventsDeps, settings: EventsSettings): Events
       ...replayRoutes({ db, http, consumers, onAsked: onChanged }),
       ...followRoutes({ db, http }),
     ],
-    tasks: [inboxRetention(db, settings.eventDays)],
+    tasks: [inboxRetention(settings.eventDays)],
     lifecycle: dispatcher,
     health: deps.carrier === null ? [{ name: 'events', isHealthy: () => log.isHealthy() }] : [],
   };

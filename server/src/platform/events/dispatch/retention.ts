@@ -1,4 +1,3 @@
-import type { Database } from '#db';
 import type { TimerTask } from '#jobs';
 import { expireConsumed } from './deliveries.sql.ts';
 
@@ -7,15 +6,15 @@ const daysBeyondTheLog = 7;
 const rowsAtOnce = 10_000;
 
 /** Once an hour: forgets what consumers have handled, once no carrier can bring it any more. */
-export function inboxRetention(db: Database, eventDays: number): TimerTask {
+export function inboxRetention(eventDays: number): TimerTask {
   return {
     name: 'event-inbox-retention',
     everyMs: 3_600_000,
     deadlineMs: 600_000,
-    async run({ signal }) {
+    async run({ signal, withSystem }) {
       for (const table of ['inbox', 'positions'] as const) {
         for (;;) {
-          const gone = await db.withSystem('event-dispatch', (tx) =>
+          const gone = await withSystem('event-dispatch', (tx) =>
             expireConsumed(tx, table, eventDays + daysBeyondTheLog, rowsAtOnce),
           );
           if (gone < rowsAtOnce || signal.aborted) break;

@@ -6,7 +6,7 @@ import type { EventCarrier } from '../types.ts';
 import { createNatsCarrier } from './carrier.ts';
 import { createNatsLink, type NatsSettings } from './link.ts';
 import { observeNats } from './metrics.ts';
-import { createRelay, type LeasePort } from './relay.ts';
+import { createRelay, type LeasePort, type RelaySettings } from './relay.ts';
 
 export interface NatsEventsDependencies {
   readonly db: Pick<Database, 'withSystem'>;
@@ -30,10 +30,14 @@ export interface NatsEvents {
 }
 
 /** All that a process of a cluster needs of NATS: one connection, a relay that waits for its lease, and the carrier. */
-export function createNatsEvents(deps: NatsEventsDependencies, settings: NatsSettings): NatsEvents {
+export function createNatsEvents(
+  deps: NatsEventsDependencies,
+  settings: NatsSettings,
+  relaySettings: RelaySettings = {},
+): NatsEvents {
   const { db, leases, clock, logger, metrics } = deps;
   const link = createNatsLink({ db, logger }, settings);
-  const relay = createRelay({ link, db, leases, clock, logger, holder: randomUUID() });
+  const relay = createRelay({ link, db, leases, clock, logger, holder: randomUUID() }, relaySettings);
   const carrier = createNatsCarrier({ link, db, clock, logger, wakeRelay: () => relay.wake() });
   observeNats(metrics, relay, carrier);
   return {

@@ -5,6 +5,7 @@
  * other processes on PostgreSQL; on PGlite they exclude nobody, and there is one session anyway.
  */
 
+import { AsyncLocalStorage } from 'node:async_hooks';
 import { CompiledQuery } from 'kysely';
 import { PgBoss } from 'pg-boss';
 import type { Database, SystemHandle } from '#db';
@@ -51,14 +52,26 @@ function asPgWould(row: Record<string, unknown>): Record<string, unknown> {
   );
 }
 
+type SystemDoor = Pick<Database, 'withSystem'>;
+
+export interface Boss extends PgBoss {
+  /** `supervise`, whose every statement goes through the given door: that of a leader, which checks its fence. */
+  superviseThrough(door: SystemDoor): Promise<void>;
+}
+
 export function createBoss(
-  deps: { readonly db: Pick<Database, 'withSystem'>; readonly logger: Logger },
+  deps: { readonly db: SystemDoor; readonly logger: Logger },
   settings: BossSettings,
-): PgBoss {
+): Boss {
+  const leaderDoor = new AsyncLocalStorage<SystemDoor>();
   const boss = new PgBoss({
     db: {
       executeSql: (text, values) =>
-        deps.db.withSystem('jobs', (tx) => executorOn(tx).executeSql(text, values), { deadlineMs }),
+        (leaderDoor.getStore() ?? deps.db).withSystem(
+          'jobs',
+          (tx) => executorOn(tx).executeSql(text, values),
+          { deadlineMs },
+        ),
     },
     schema: 'jobs',
     migrate: false,
@@ -73,7 +86,9 @@ export function createBoss(
     maintenanceIntervalSeconds: 3600,
   });
   boss.on('error', (error) => deps.logger.warn({ err: error }, 'pg-boss reports an error'));
-  return boss;
+  return Object.assign(boss, {
+    superviseThrough: (door: SystemDoor) => leaderDoor.run(door, () => boss.supervise()),
+  });
 }
 
 /** How pg-boss keeps a job's queue. `deadlineMs` gets half a minute on top: our own signal comes first. */

@@ -90,8 +90,11 @@ export interface JobsModule {
   /** Declares the jobs in every process; works where `isWorker`. */
   readonly lifecycle: Lifecycle;
   readonly health: HealthPart;
-  /** Fails what lost workers held and removes what is past its time; by itself every `upkeepMs`. */
-  upkeep(): Promise<void>;
+  /**
+   * Fails what lost workers held and removes what is past its time. By itself every `upkeepMs`, in one process at a time,
+   * which writes through its fenced door; called by hand, through the database's.
+   */
+  upkeep(leader?: Pick<TimerRun, 'withSystem'>): Promise<void>;
 }
 
 const maximumKeyLength = 200;
@@ -119,9 +122,9 @@ export function createJobs(deps: JobsDependencies, settings: JobsSettings): Jobs
     { working, waiting },
   );
   // pg-boss claims each queue before it sweeps it, so two that sweep at once do no harm.
-  const upkeep = async ({ withSystem }: Pick<TimerRun, 'withSystem'>): Promise<void> => {
-    await boss.supervise();
-    await withSystem('jobs', deleteOldProgress);
+  const upkeep = async (leader: Pick<TimerRun, 'withSystem'>): Promise<void> => {
+    await boss.superviseThrough(leader);
+    await leader.withSystem('jobs', deleteOldProgress);
     worker.look();
   };
   const api = enqueuing(() => worker.nudge());
@@ -153,7 +156,7 @@ export function createJobs(deps: JobsDependencies, settings: JobsSettings): Jobs
     }),
     lifecycle: jobsLifecycle({ deps, boss, jobs, worker, upkeep }, { ...settings, upkeepMs, leaseSeconds }),
     health: { name: 'jobs', isHealthy: () => worker.isHealthy },
-    upkeep: () => upkeep(db),
+    upkeep: (leader = db) => upkeep(leader),
   };
 }
 
@@ -243,9 +246,11 @@ function jobsLifecycle(
   settings: { readonly isWorker: boolean; readonly upkeepMs: number; readonly leaseSeconds: number },
 ): Lifecycle {
   const { db, logger, clock } = deps;
-  const timers = createTimers({ db, clock, logger, ...(deps.random ? { random: deps.random } : {}) }, [
-    { name: 'jobs-upkeep', everyMs: settings.upkeepMs, run: upkeep },
-  ]);
+  const timers = createTimers(
+    { db, clock, logger, ...(deps.random ? { random: deps.random } : {}) },
+    [{ name: 'jobs-upkeep', everyMs: settings.upkeepMs, run: upkeep }],
+    { leaseMs: settings.leaseSeconds * 1000 },
+  );
   let schedules: Schedules | null = null;
   return {
     async start() {

@@ -3,8 +3,10 @@ import type { TimerTask } from '#jobs';
 import type { Clock, Logger } from '#kernel';
 import { dropMonths, makeMonths } from './retention.sql.ts';
 
+type SystemDoor = Pick<Database, 'withSystem'>;
+
 export interface RetentionDeps {
-  readonly db: Database;
+  readonly db: SystemDoor;
   readonly clock: Clock;
   readonly logger: Logger;
 }
@@ -20,11 +22,11 @@ export interface PartitionKeeper {
   /** Once an hour: `prepare`, then `expire`. */
   readonly task: TimerTask;
   /** Makes the partitions of the coming time. At start before readiness, and by the timer; may run anywhere at once. */
-  prepare(): Promise<void>;
+  prepare(through?: SystemDoor): Promise<void>;
   /** Makes what is missing for records of these times; false where they lie beyond what is sensible (a wrong clock). */
   prepareFor(earliestMs: number, latestMs: number): Promise<boolean>;
-  /** Drops what is past its retention: whole partitions, once all of one is past it. By one timer at a time. */
-  expire(): Promise<void>;
+  /** Drops what is past its retention: whole partitions, once all of one is past it. By one timer at a time, through its fenced door. */
+  expire(through?: SystemDoor): Promise<void>;
 }
 
 const monthsAhead = 2;
@@ -53,12 +55,15 @@ export function createPartitionKeeper(
   }
 
   /** A transaction for each table, so that nobody waits for one table's lock because of another's. */
-  async function inDoor(work: (tx: SystemHandle) => Promise<number>): Promise<number> {
-    return db.withSystem('partitions', work);
+  async function inDoor(
+    { withSystem }: SystemDoor,
+    work: (tx: SystemHandle) => Promise<number>,
+  ): Promise<number> {
+    return withSystem('partitions', work);
   }
 
-  async function make(from: Date, months: number): Promise<void> {
-    const made = await inDoor((tx) => makeAll(tx, from, months));
+  async function make(through: SystemDoor, from: Date, months: number): Promise<void> {
+    const made = await inDoor(through, (tx) => makeAll(tx, from, months));
     if (made > 0) logger.info({ made }, 'partitions made');
   }
 
@@ -66,29 +71,29 @@ export function createPartitionKeeper(
     task: {
       name: 'gateway-partitions',
       everyMs: 3_600_000,
-      async run() {
-        await keeper.prepare();
-        await keeper.expire();
+      async run(leader) {
+        await keeper.prepare(leader);
+        await keeper.expire(leader);
       },
     },
-    async prepare() {
-      await make(new Date(clock.now()), monthsAhead + 1);
+    async prepare(through = db) {
+      await make(through, new Date(clock.now()), monthsAhead + 1);
     },
     async prepareFor(earliestMs, latestMs) {
       const now = clock.now();
       if (earliestMs < startOfMonth(now, 14).getTime() || latestMs >= startOfMonth(now, -3).getTime())
         return false;
       const earliest = new Date(earliestMs);
-      await make(earliest, monthsBetween(earliest, new Date(latestMs)));
+      await make(db, earliest, monthsBetween(earliest, new Date(latestMs)));
       return true;
     },
-    async expire() {
+    async expire(through = db) {
       const now = clock.now();
       const requestsBefore = new Date(now - (settings.requestDays ?? 90) * dayMs);
       const usageBefore = startOfMonth(now, settings.usageMonths ?? 13);
       const dropped = {
-        requests: await inDoor((tx) => dropMonths(tx, 'tenant.requests', requestsBefore)),
-        usage: await inDoor((tx) => dropMonths(tx, 'tenant.usage_records', usageBefore)),
+        requests: await inDoor(through, (tx) => dropMonths(tx, 'tenant.requests', requestsBefore)),
+        usage: await inDoor(through, (tx) => dropMonths(tx, 'tenant.usage_records', usageBefore)),
       };
       if (dropped.requests + dropped.usage > 0) {
         logger.info(dropped, 'expired partitions dropped');
