@@ -1,11 +1,18 @@
 import assert from 'node:assert/strict';
 import { randomUUID } from 'node:crypto';
 import { after, afterEach, before, describe, test } from 'node:test';
-import { sql } from 'kysely';
-import { AppError } from '#kernel';
+import { type RawBuilder, sql } from 'kysely';
+import { AppError, silentLogger, systemClock } from '#kernel';
 import { openTestDatabase, type TestDatabase, testedAdapters } from '#testing';
 import { z } from 'zod';
-import { defineJob, type Job, type JobContext, type JobDeclaration, type JobsModule } from '../index.ts';
+import {
+  createTimers,
+  defineJob,
+  type Job,
+  type JobContext,
+  type JobDeclaration,
+  type JobsModule,
+} from '../index.ts';
 import { jobsOver, passTime, rowOf, until } from './testing/jobs-over.ts';
 
 const pointer = z.object({ row: z.string() });
@@ -232,6 +239,46 @@ for (const adapter of testedAdapters()) {
       await until(stateIs(id, 'completed'));
       assert.deepEqual(runs, [1, 2]);
       assert.equal((await rowOf(database, id))?.retry_count, 1);
+    });
+
+    test('an upkeep whose lease another process took fails no job and removes nothing', async () => {
+      const gate = Promise.withResolvers<void>();
+      let runs = 0;
+      const job = jobOf(async () => {
+        runs += 1;
+        if (runs === 1) await gate.promise;
+      });
+      const worker = await started([job], { places: 1 });
+      const id = await enqueue(worker, job, 'a');
+      await until(() => runs === 1);
+      await passTime(database, id);
+      const lease = `upkeep-${job.name}`;
+      const upkeepAfter = async (whenLeading: () => Promise<unknown>): Promise<string> => {
+        const timers = createTimers({ db: database.db, clock: systemClock, logger: silentLogger }, [
+          {
+            name: lease,
+            everyMs: 60_000,
+            async run(leader) {
+              await whenLeading();
+              await worker.upkeep(leader);
+            },
+          },
+        ]);
+        const outcome = await timers.runNow(lease);
+        await timers.stop();
+        return outcome;
+      };
+      const setLease = (values: RawBuilder<unknown>) =>
+        database.db.withSystem('leases', (tx) =>
+          sql`update platform.leases set ${values} where name = ${lease}`.execute(tx),
+        );
+      const takenOver = await upkeepAfter(() => setLease(sql`fence = fence + 1, holder = gen_random_uuid()`));
+      assert.equal(takenOver, 'failed');
+      assert.equal((await rowOf(database, id))?.state, 'active', 'the lost attempt was not failed');
+      await setLease(sql`expires_at = clock_timestamp()`);
+      assert.equal(await upkeepAfter(() => Promise.resolve()), 'done');
+      assert.equal((await rowOf(database, id))?.state, 'retry');
+      gate.resolve();
     });
 
     test('a stopping process tells its jobs and hands back what did not end, with its attempts', async () => {
