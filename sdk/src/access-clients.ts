@@ -1,17 +1,22 @@
 import {
   changeIssuer,
   changeMember,
+  changeTenantIssuer,
   changeTenantMember,
   createIssuer,
   createMember,
+  createTenantIssuer,
   createTenantMember,
   createToken,
   deleteIssuer,
+  deleteTenantIssuer,
   listIssuers,
   listMembers,
+  listTenantIssuers,
   listTenantMembers,
   readIssuer,
   readMember,
+  readTenantIssuer,
   readTenantMember,
   removeMember,
   removeTenantMember,
@@ -120,5 +125,45 @@ export function tenantMembersOf({ call }: Pick<Transport, 'call'>): TenantMember
       call(changeTenantMember, { ...given, params: { id, member_id: memberId }, body }),
     remove: (id, memberId, given) =>
       call(removeTenantMember, { ...given, params: { id, member_id: memberId } }),
+  };
+}
+
+/** The operator's view of the outside issuers of any tenant. */
+export interface TenantIssuersClient {
+  /** The audience may be any that no other tenant has with this issuer. */
+  create(
+    tenantId: string,
+    body: BodyOf<typeof createTenantIssuer>,
+    options?: CallOptions,
+  ): Promise<ResultOf<typeof createTenantIssuer>>;
+  /** Newest first. */
+  list(
+    tenantId: string,
+    query?: QueryOf<typeof listTenantIssuers>,
+    options?: CallOptions,
+  ): Listing<ResultOf<typeof listTenantIssuers>>;
+  read(tenantId: string, id: string, options?: CallOptions): Promise<ResultOf<typeof readTenantIssuer>>;
+  /** Effective within one second. Naming the audience settles that it is this tenant's. */
+  change(
+    tenantId: string,
+    id: string,
+    body: BodyOf<typeof changeTenantIssuer>,
+    options?: CallOptions,
+  ): Promise<ResultOf<typeof changeTenantIssuer>>;
+  remove(tenantId: string, id: string, options?: CallOptions): Promise<void>;
+}
+
+export function tenantIssuersOf({ call, send }: Pick<Transport, 'call' | 'send'>): TenantIssuersClient {
+  return {
+    create: (id, body, given) => call(createTenantIssuer, { ...given, params: { id }, body }),
+    list: (id, query = {}, given = {}) =>
+      createListing((after) =>
+        call(listTenantIssuers, { ...given, params: { id }, query: following(query, after) }),
+      ),
+    read: (id, issuerId, given) => call(readTenantIssuer, { ...given, params: { id, issuer_id: issuerId } }),
+    change: (id, issuerId, body, given) =>
+      call(changeTenantIssuer, { ...given, params: { id, issuer_id: issuerId }, body }),
+    remove: (id, issuerId, given) =>
+      send(deleteTenantIssuer, { ...given, params: { id, issuer_id: issuerId } }),
   };
 }

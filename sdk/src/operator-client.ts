@@ -46,7 +46,12 @@ import {
   rotateTenantKey,
   runJob,
 } from '@stoa/contracts';
-import { tenantMembersOf, type TenantMembersClient } from './access-clients.ts';
+import {
+  type TenantIssuersClient,
+  tenantIssuersOf,
+  tenantMembersOf,
+  type TenantMembersClient,
+} from './access-clients.ts';
 import type { BodyOf, QueryOf, ResultOf } from './endpoint-types.ts';
 import { linesOf } from './line-stream.ts';
 import { createListing, following, type Listing } from './listing.ts';
@@ -110,6 +115,8 @@ export interface OperatorClient extends Pick<Transport, 'call' | 'exchange' | 's
     revoke(tenantId: string, id: string, options?: CallOptions): Promise<ResultOf<typeof revokeTenantKey>>;
   };
   readonly members: TenantMembersClient;
+  /** Whose tokens a tenant accepts. */
+  readonly issuers: TenantIssuersClient;
   /** How long a tenant's keys may live. */
   readonly keyPolicy: {
     read(tenantId: string, options?: CallOptions): Promise<ResultOf<typeof readTenantKeyPolicy>>;
@@ -249,6 +256,7 @@ export function createOperatorClient(options: OperatorClientOptions): OperatorCl
     tenants: tenantsOf(transport),
     keys: keysOf(transport),
     members: tenantMembersOf(transport),
+    issuers: tenantIssuersOf(transport),
     keyPolicy: {
       read: (id, given) => call(readTenantKeyPolicy, { ...given, params: { id } }),
       replace: (id, body, given) => call(replaceTenantKeyPolicy, { ...given, params: { id }, body }),

@@ -63,15 +63,18 @@ const newMember = async ({ fresh }: Stage, of: Party): Promise<Given> => ({
 const memberOfTenant = async ({ fresh }: Stage, of: Party): Promise<Given> => ({
   params: { id: of.tenantId, member_id: await of.make('/v1/members', { name: fresh(), role: 'viewer' }) },
 });
-const issuerBody = ({ fresh }: Stage) => ({
+const issuerBody = ({ fresh }: Stage, { tenantId }: Party) => ({
   name: 'Identity provider',
   issuer: `https://id.example.com/${fresh()}`,
   jwks_url: 'https://id.example.com/jwks.json',
-  audience: 'stoa',
+  audience: `stoa:${tenantId}`,
   claims: { member: 'sub' },
 });
 const newIssuer = async (stage: Stage, of: Party): Promise<Given> => ({
-  params: { id: await of.make('/v1/issuers', issuerBody(stage)) },
+  params: { id: await of.make('/v1/issuers', issuerBody(stage, of)) },
+});
+const issuerOfTenant = async (stage: Stage, of: Party): Promise<Given> => ({
+  params: { id: of.tenantId, issuer_id: await of.make('/v1/issuers', issuerBody(stage, of)) },
 });
 const newWebhook = async (_stage: Stage, of: Party): Promise<Given> => ({
   params: { id: await of.make('/v1/webhooks', webhook) },
@@ -159,7 +162,7 @@ export const rows: Readonly<Record<string, Row>> = {
   'issuers.create': {
     needs: 'issuers:write',
     grants: true,
-    given: (stage) => ({ body: issuerBody(stage) }),
+    given: (stage, of) => ({ body: issuerBody(stage, of) }),
   },
   'issuers.read': { needs: 'issuers:read', given: newIssuer },
   'issuers.change': { needs: 'issuers:write', grants: true, given: and(newIssuer, { enabled: false }) },
@@ -186,6 +189,14 @@ export const rows: Readonly<Record<string, Row>> = {
   'tenant_members.read': { ...read, given: memberOfTenant },
   'tenant_members.change': { ...write, given: and(memberOfTenant, { name: 'changed' }) },
   'tenant_members.remove': { ...write, given: memberOfTenant },
+  'tenant_issuers.list': read,
+  'tenant_issuers.create': {
+    ...write,
+    given: (stage, of) => ({ params: { id: of.tenantId }, body: issuerBody(stage, of) }),
+  },
+  'tenant_issuers.read': { ...read, given: issuerOfTenant },
+  'tenant_issuers.change': { ...write, given: and(issuerOfTenant, { enabled: false }) },
+  'tenant_issuers.delete': { ...write, given: issuerOfTenant },
   'operator_keys.list': read,
   'operator_keys.create': write,
   'operator_keys.read': { ...read, given: operatorKeyGiven },

@@ -22,9 +22,14 @@ export const issuerAlgorithms = [
 export type IssuerAlgorithm = (typeof issuerAlgorithms)[number];
 
 const issuerName = storableText({ min: 1, max: 200 });
-const issuerText = storableText({ min: 1, max: 500 }).describe('The claim `iss`, to the letter');
-const audienceText = storableText({ min: 1, max: 500 }).describe(
-  'What the claim `aud` must hold. With the id of your tenant in it, no other tenant can claim your tokens',
+/** Both together are the key of an index, whose entries have a bound in bytes. */
+const claimText = storableText({ min: 1, max: 500 }).refine(
+  (text) => new TextEncoder().encode(text).length <= 500,
+  'must be no longer than 500 bytes of UTF-8',
+);
+const issuerText = claimText.describe('The claim `iss`, to the letter');
+const audienceText = claimText.describe(
+  'What the claim `aud` must hold. A tenant sets audiences that hold its own id, `ten_...`, so that no other can claim its tokens; any other audience is settled by the operator',
 );
 const jwksUrl = z
   .url({ protocol: /^https?$/ })
@@ -104,7 +109,12 @@ export const issuer = z.object({
   maximum_lifetime_s: z.number().int(),
   claims: shownClaims,
   enabled: z.boolean(),
-  created_by: z.string().describe('`key:` and the id of the key that made it'),
+  settled_by_operator: z
+    .boolean()
+    .describe(
+      "Whether the operator's word makes this audience the tenant's; one with the tenant's id in it needs none. Tokens of any other are accepted from nobody",
+    ),
+  created_by: z.string().describe('`operator`, or `key:` and the id of the key that made it'),
   version: z.number().int().min(1),
   created_at: timestamp,
   updated_at: timestamp,
@@ -147,8 +157,104 @@ const changeBody = z
 export type ChangeIssuerBody = z.output<typeof changeBody>;
 
 const params = z.object({ id: z.string().max(100) });
+const tenantParams = z.object({ id: typeId('ten') });
+const tenantIssuerParams = z.object({ id: typeId('ten'), issuer_id: z.string().max(100) });
+const exampleTenant = 'ten_01h455vb4pex5vsknk084sn02q';
 const exampleIssuer = 'isr_01h455vb4pex5vsknk084sn02q';
+const exampleBody = {
+  name: 'Our identity provider',
+  issuer: 'https://id.example.com',
+  jwks_url: 'https://id.example.com/jwks.json',
+  audience: `stoa:${exampleTenant}`,
+  claims: { member: 'sub' },
+};
+const issuerPage = { 200: { description: 'A page of issuers', schema: listOf(issuer) } } as const;
 const oneIssuer = { 200: { description: 'The issuer', schema: issuer } } as const;
+const newIssuer = { 201: { description: 'The issuer', schema: issuer } } as const;
+
+export const createTenantIssuer = endpoint({
+  id: 'tenant_issuers.create',
+  listener: 'admin',
+  method: 'POST',
+  path: '/control/v1/tenants/{id}/issuers',
+  summary:
+    'Accept the tokens of an outside issuer in a tenant; the audience may be any that no other tenant has with this issuer',
+  access: { permission: 'control:write' },
+  params: tenantParams,
+  body: createBody,
+  responses: newIssuer,
+  errors: [
+    'invalid_request',
+    'invalid_text',
+    'not_found',
+    'conflict',
+    'already_exists',
+    'idempotency_conflict',
+    'idempotency_in_progress',
+  ],
+  idempotent: 'key',
+  example: { params: { id: exampleTenant }, body: exampleBody },
+});
+
+export const listTenantIssuers = endpoint({
+  id: 'tenant_issuers.list',
+  listener: 'admin',
+  method: 'GET',
+  path: '/control/v1/tenants/{id}/issuers',
+  summary: "List a tenant's outside issuers, newest first",
+  access: { permission: 'control:read' },
+  params: tenantParams,
+  query: listQuery,
+  responses: issuerPage,
+  errors: ['invalid_request', 'not_found'],
+  idempotent: 'yes',
+  example: { params: { id: exampleTenant }, query: { limit: '20' } },
+});
+
+export const readTenantIssuer = endpoint({
+  id: 'tenant_issuers.read',
+  listener: 'admin',
+  method: 'GET',
+  path: '/control/v1/tenants/{id}/issuers/{issuer_id}',
+  summary: 'Read one outside issuer of a tenant',
+  access: { permission: 'control:read' },
+  params: tenantIssuerParams,
+  responses: oneIssuer,
+  errors: ['invalid_request', 'not_found'],
+  idempotent: 'yes',
+  example: { params: { id: exampleTenant, issuer_id: exampleIssuer } },
+});
+
+export const changeTenantIssuer = endpoint({
+  id: 'tenant_issuers.change',
+  listener: 'admin',
+  method: 'PATCH',
+  path: '/control/v1/tenants/{id}/issuers/{issuer_id}',
+  summary:
+    "Change an outside issuer of a tenant; effective within one second. Naming the audience settles that it is this tenant's",
+  access: { permission: 'control:write' },
+  params: tenantIssuerParams,
+  body: changeBody,
+  responses: oneIssuer,
+  errors: ['invalid_request', 'invalid_text', 'not_found', 'conflict', 'already_exists', 'version_conflict'],
+  idempotent: 'yes',
+  example: { params: { id: exampleTenant, issuer_id: exampleIssuer }, body: { enabled: false } },
+});
+
+export const deleteTenantIssuer = endpoint({
+  id: 'tenant_issuers.delete',
+  listener: 'admin',
+  method: 'DELETE',
+  path: '/control/v1/tenants/{id}/issuers/{issuer_id}',
+  summary:
+    'Delete an outside issuer of a tenant; its tokens stop working within one second, and its audience is free for another tenant',
+  access: { permission: 'control:write' },
+  params: tenantIssuerParams,
+  responses: { 204: { description: 'Deleted' } },
+  errors: ['invalid_request', 'not_found', 'version_conflict'],
+  idempotent: 'yes',
+  example: { params: { id: exampleTenant, issuer_id: exampleIssuer } },
+});
 
 export const createIssuer = endpoint({
   id: 'issuers.create',
@@ -158,7 +264,7 @@ export const createIssuer = endpoint({
   summary: 'Accept the tokens of an outside issuer in your tenant',
   access: { permission: 'issuers:write' },
   body: createBody,
-  responses: { 201: { description: 'The issuer', schema: issuer } },
+  responses: newIssuer,
   errors: [
     'invalid_request',
     'invalid_text',
@@ -168,15 +274,7 @@ export const createIssuer = endpoint({
     'idempotency_in_progress',
   ],
   idempotent: 'key',
-  example: {
-    body: {
-      name: 'Our identity provider',
-      issuer: 'https://id.example.com',
-      jwks_url: 'https://id.example.com/jwks.json',
-      audience: 'stoa:ten_01h455vb4pex5vsknk084sn02q',
-      claims: { member: 'sub' },
-    },
-  },
+  example: { body: exampleBody },
 });
 
 export const listIssuers = endpoint({
@@ -187,7 +285,7 @@ export const listIssuers = endpoint({
   summary: "List your tenant's outside issuers, newest first",
   access: { permission: 'issuers:read' },
   query: listQuery,
-  responses: { 200: { description: 'A page of issuers', schema: listOf(issuer) } },
+  responses: issuerPage,
   errors: ['invalid_request'],
   idempotent: 'yes',
   example: { query: { limit: '20' } },

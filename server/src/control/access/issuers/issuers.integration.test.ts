@@ -5,7 +5,8 @@ import { generateKeyPairSync, type KeyObject } from 'node:crypto';
 import { after, before, beforeEach, test } from 'node:test';
 import { createdApiKey, endUserPermissions, issuer, listOf, member, tenant } from '@stoa/contracts';
 import { SignJWT } from 'jose';
-import { systemClock } from '#kernel';
+import { sql } from 'kysely';
+import { systemClock, toTypeId } from '#kernel';
 import {
   type Answer,
   type ControlPlane,
@@ -192,6 +193,12 @@ test('a configuration that could not be safe is refused', async () => {
     const answer = await here.open('POST', '/v1/issuers', { key: acme.key, body });
     assert.equal(outcome(answer), '400 invalid_request', JSON.stringify(body));
   }
+  const long = { issuer: '\u{1F600}'.repeat(240), audience: `${acme.audience} ${'\u{1F600}'.repeat(110)}` };
+  const answer = await here.open('POST', '/v1/issuers', {
+    key: acme.key,
+    body: configuration(long.audience, { issuer: long.issuer }),
+  });
+  assert.equal(outcome(answer), '400 invalid_request', 'an index has no room for it');
 });
 
 test('an issuer can give no more than the key that configures it holds', async () => {
@@ -219,7 +226,11 @@ test('an issuer can give no more than the key that configures it holds', async (
   const outside = await token(acme.audience, admins);
   for (const claims of mappings) {
     for (const key of [narrow, ends, bound, outside]) {
-      assert.equal(await make(key, claims, 'other'), '403 permission_denied', JSON.stringify(claims));
+      assert.equal(
+        await make(key, claims, `${acme.audience} other`),
+        '403 permission_denied',
+        JSON.stringify(claims),
+      );
       const answer = await here.open('PATCH', `/v1/issuers/${id}`, { key, body: { claims } });
       assert.equal(outcome(answer), '403 permission_denied', JSON.stringify(claims));
     }
@@ -228,10 +239,16 @@ test('an issuer can give no more than the key that configures it holds', async (
   const swapped = await here.open('PATCH', `/v1/issuers/${id}`, { key: narrow, body: ownKeys });
   assert.equal(outcome(swapped), '403 permission_denied');
   const frontEnd = await keyOf({ scopes: ['issuers:write', ...endUserPermissions] });
-  assert.equal(await make(frontEnd, { default_role: 'developer', end_user: 'sub' }, 'front end'), 'let in');
-  assert.equal(await make(frontEnd, { default_role: 'developer' }, 'back end'), '403 permission_denied');
+  assert.equal(
+    await make(frontEnd, { default_role: 'developer', end_user: 'sub' }, `${acme.audience} 1`),
+    'let in',
+  );
+  assert.equal(
+    await make(frontEnd, { default_role: 'developer' }, `${acme.audience} 2`),
+    '403 permission_denied',
+  );
   for (const [index, claims] of mappings.entries())
-    assert.equal(await make(acme.key, claims, `of all ${index}`), 'let in');
+    assert.equal(await make(acme.key, claims, `${acme.audience} all ${index}`), 'let in');
 });
 
 test('a token of a trusted issuer acts with the role that its claims map to, in the tenant of its audience', async () => {
@@ -264,18 +281,132 @@ test('a token of a trusted issuer acts with the role that its claims map to, in 
   assert.equal(outcome(minted), '403 permission_denied');
 });
 
-test('two tenants that claim the same tokens get none of them, unless one has its own id in the audience', async () => {
+/** What the operator makes for a tenant. */
+async function settleFor(of: Tenant, audience: string, more: object = {}): Promise<Answer> {
+  const body = configuration(audience, more);
+  return here.admin('POST', `/control/v1/tenants/${of.id}/issuers`, { body });
+}
+
+async function tenantOf(text: string): Promise<string> {
+  const { tenantId } = await here.access.authenticator.tenant(`Bearer ${text}`, null);
+  return toTypeId('ten', tenantId);
+}
+
+test("a tenant can neither take nor end what another's outside tokens do, nor learn of them, whatever it configures", async () => {
   const [acme, thief] = [await newTenant(), await newTenant()];
-  const shared = 'https://api.example.test';
-  await trust({ ...acme, audience: shared });
-  assert.equal(await use(here, await token(shared, admins)), 'let in');
-  await trust({ ...thief, audience: shared });
+  const shared = `client-${acme.id.slice(-8)}`;
+  assert.equal(outcome(await settleFor(acme, shared)), 'let in');
+  const text = await token(shared, admins);
+  assert.equal(await tenantOf(text), acme.id);
+  const taken = await here.open('POST', '/v1/issuers', { key: thief.key, body: configuration(shared) });
+  const free = await here.open('POST', '/v1/issuers', {
+    key: thief.key,
+    body: configuration('nobody-has-it'),
+  });
+  assert.deepEqual([outcome(taken), errorIn(taken).param], ['400 invalid_request', 'audience']);
+  assert.equal(errorIn(taken).message, errorIn(free).message, 'whether another tenant has it is not told');
+  const own = await trust(thief);
+  const path = `/v1/issuers/${own}`;
+  const moved = await here.open('PATCH', path, { key: thief.key, body: { audience: shared } });
+  assert.equal(outcome(moved), '400 invalid_request');
+  assert.equal(await tenantOf(await token(shared, admins)), acme.id);
+  assert.equal(await tenantOf(await token([shared, acme.audience], admins)), acme.id);
+});
+
+test("an audience without the tenant's id is one tenant's at a time, by the operator's word, which the operator takes back", async () => {
+  const [acme, other] = [await newTenant(), await newTenant()];
+  const shared = `client-${acme.id.slice(-8)}`;
+  const made = issuer.strict().parse((await settleFor(acme, shared)).body);
+  assert.deepEqual([made.settled_by_operator, made.created_by], [true, 'operator']);
+  const refused = await settleFor(other, shared);
+  assert.equal(outcome(refused), '409 already_exists');
+  assert.ok(errorIn(refused).message.includes(made.id), 'the operator is told where it is');
+  const certain = issuer.parse((await settleFor(other, other.audience)).body);
+  assert.equal(certain.settled_by_operator, false);
+  const path = `/control/v1/tenants/${other.id}/issuers/${certain.id}`;
+  const move = (): Promise<Answer> => here.admin('PATCH', path, { body: { audience: shared } });
+  assert.equal(outcome(await move()), '409 already_exists');
+  assert.equal(outcome(await settleFor(other, shared, { issuer: 'https://else.example.test' })), 'let in');
+  const atOnce = `at-once-${acme.id.slice(-8)}`;
+  const [one, two] = await Promise.all([settleFor(acme, atOnce), settleFor(other, atOnce)]);
+  assert.deepEqual(new Set([one.status, two.status]), new Set([201, 409]), 'of two at once one is refused');
+  const ofAcme = `/control/v1/tenants/${acme.id}/issuers/${made.id}`;
+  const renamed = await here.open('PATCH', `/v1/issuers/${made.id}`, {
+    key: acme.key,
+    body: { name: 'New' },
+  });
+  assert.equal(issuer.parse(renamed.body).settled_by_operator, true, 'what the tenant may change leaves it');
+  assert.equal((await here.admin('DELETE', ofAcme)).status, 204);
+  assert.equal(outcome(await move()), 'let in');
+  assert.equal(await tenantOf(await token(shared, admins)), other.id);
+});
+
+test('what was configured without the word counts for nobody until the operator gives it, and no tenant can write it', async () => {
+  const [acme, other] = [await newTenant(), await newTenant()];
+  const shared = `client-${acme.id.slice(-8)}`;
+  const id = await trust(acme);
+  const { tenantId } = await here.access.authenticator.tenant(`Bearer ${acme.key}`, null);
+  const set = (values: string): Promise<unknown> =>
+    database.db.withTenant({ tenantId }, (tx) =>
+      sql`update tenant.issuers set ${sql.raw(values)} where tenant_id = ${tenantId}`.execute(tx),
+    );
+  await set(`audience = '${shared}'`);
+  await assert.rejects(set('settled_by_operator = true'), /insufficient|permission|settles/i);
   assert.equal(await use(here, await token(shared, admins)), '401 invalid_api_key');
-  await trust(acme);
-  const both = await token([shared, acme.audience], admins);
-  const { tenantId } = await here.access.authenticator.tenant(`Bearer ${both}`, null);
-  const own = await here.access.authenticator.tenant(`Bearer ${acme.key}`, null);
-  assert.equal(tenantId, own.tenantId);
+  assert.equal(outcome(await settleFor(other, shared)), 'let in');
+  const text = await token(shared, admins);
+  assert.equal(await within1s(() => use(here, text), 'let in'), 'let in');
+  assert.equal(await tenantOf(text), other.id);
+  const path = `/control/v1/tenants/${acme.id}/issuers/${id}`;
+  const enabled = await here.admin('PATCH', path, { body: { enabled: true } });
+  assert.equal(issuer.parse(enabled.body).settled_by_operator, false, 'not named, not settled');
+  const named = await here.admin('PATCH', path, { body: { audience: shared } });
+  assert.equal(outcome(named), '409 already_exists');
+});
+
+test("the operator sets a tenant's issuers where no key of the tenant may, since all of its keys must expire", async () => {
+  const acme = await newTenant();
+  const policy = { max_lifetime_days: 30, allow_no_expiry: false };
+  await here.admin('PUT', `/control/v1/tenants/${acme.id}/key-policy`, { body: policy });
+  const path = `/control/v1/tenants/${acme.id}/issuers`;
+  const { id } = issuer.parse((await settleFor(acme, acme.audience)).body);
+  assert.equal(await tenantOf(await token(acme.audience, admins)), acme.id);
+  assert.equal(outcome(await settleFor(acme, acme.audience)), '409 already_exists');
+  const listed = listOf(issuer).parse((await here.admin('GET', path)).body);
+  assert.deepEqual(
+    listed.data.map((one) => one.id),
+    [id],
+  );
+  assert.equal(issuer.parse((await here.admin('GET', `${path}/${id}`)).body).id, id);
+  const stale = { body: { name: 'New' }, headers: { 'if-match': '7' } };
+  assert.equal(outcome(await here.admin('PATCH', `${path}/${id}`, stale)), '412 version_conflict');
+  const other = await newTenant();
+  const theirs = `/control/v1/tenants/${other.id}/issuers/${id}`;
+  for (const method of ['GET', 'DELETE'] as const)
+    assert.equal(outcome(await here.admin(method, theirs)), '404 not_found');
+  const nobody = '/control/v1/tenants/ten_01h455vb4pex5vsknk084sn02q/issuers';
+  assert.equal(outcome(await here.admin('GET', nobody)), '404 not_found');
+  const body = configuration(acme.audience);
+  assert.equal(outcome(await here.admin('POST', nobody, { body })), '404 not_found');
+  assert.equal((await here.admin('DELETE', `${path}/${id}`)).status, 204);
+  assert.equal(await use(here, await token(acme.audience, admins)), '401 invalid_api_key');
+});
+
+test('an issuer that more than a thousand tenants trust serves each of them', async () => {
+  const popular = 'https://popular.example.test';
+  const tenants = [await newTenant(), await newTenant()];
+  for (const of of tenants) await trust(of, { issuer: popular });
+  await database.db.withOperator({ operator: 'system:test' }, 'test', (tx) =>
+    sql`
+      insert into tenant.issuers (tenant_id, issuer_id, name, issuer, jwks_url, audience, algorithms, token_types,
+        maximum_lifetime_s, claims, created_by, settled_by_operator)
+      select (select tenant_id from tenant.tenants order by tenant_id limit 1), gen_random_uuid(), 'many', ${popular},
+        ${jwksUrl}, 'ten_ ' || place, array['EdDSA'], array['at+jwt'], 600, '{}', 'operator:test', place % 2 = 0
+      from generate_series(1, 1500) place
+    `.execute(tx),
+  );
+  for (const { id, audience } of tenants)
+    assert.equal(await tenantOf(await token(audience, { ...admins, iss: popular })), id);
 });
 
 test('a token names a member: it may what the member may, and ends with the member, in another process within one second', async () => {
@@ -309,11 +440,11 @@ test('a token ends with its issuer, its tenant, its id or its end user, in anoth
   const acme = await newTenant();
   const claims = { role: 'groups', roles: { admins: 'admin' }, end_user: 'customer' };
   const id = await trust(acme);
-  await trust({ ...acme, audience: 'customers' }, { claims });
+  await trust({ ...acme, audience: `${acme.audience} customers` }, { claims });
   const [one, two, ofCustomer] = [
     await token(acme.audience, { ...admins, jti: 'one' }),
     await token(acme.audience, admins),
-    await token('customers', { ...admins, customer: 'c-1' }),
+    await token(`${acme.audience} customers`, { ...admins, customer: 'c-1' }),
   ];
   assert.equal(await use(elsewhere, one), 'let in');
   const customer = await elsewhere.access.authenticator.tenant(`Bearer ${ofCustomer}`, null);

@@ -16,6 +16,8 @@ export interface IssuerRow {
   /** JSON text. */
   readonly claims: string;
   readonly enabled: boolean;
+  /** Whether the operator said that this audience is the tenant's. */
+  readonly settled_by_operator: boolean;
   readonly created_by: string;
   readonly version: bigint;
   readonly created_at: Date;
@@ -33,6 +35,7 @@ export interface IssuerValues {
   readonly maximumLifetimeS: number;
   readonly claims: string;
   readonly enabled: boolean;
+  readonly isSettled: boolean;
   readonly deletedAt: Date | null;
 }
 
@@ -42,6 +45,7 @@ const columns = sql.raw(
       'maximum_lifetime_s',
       'claims',
       'enabled',
+      'settled_by_operator',
       'created_by',
       'version',
       'created_at',
@@ -61,11 +65,11 @@ export async function insertIssuer(
   const { rows } = await sql<IssuerRow>`
     insert into tenant.issuers as i
       (tenant_id, issuer_id, name, issuer, jwks_url, audience, algorithms, token_types, maximum_lifetime_s, claims,
-       enabled, created_by, created_at)
+       enabled, settled_by_operator, created_by, created_at)
     values
       (${made.tenantId}, ${made.issuerId}, ${values.name}, ${values.issuer}, ${values.jwksUrl}, ${values.audience},
        ${values.algorithms}, ${values.tokenTypes}, ${values.maximumLifetimeS}, ${values.claims}, ${values.enabled},
-       ${made.createdBy}, ${made.createdAt})
+       ${values.isSettled}, ${made.createdBy}, ${made.createdAt})
     returning ${columns}
   `.execute(tx);
   return one(rows);
@@ -137,7 +141,7 @@ export async function updateIssuer(
     set name = ${values.name}, issuer = ${values.issuer}, jwks_url = ${values.jwksUrl}, audience = ${values.audience},
         algorithms = ${values.algorithms}, token_types = ${values.tokenTypes},
         maximum_lifetime_s = ${values.maximumLifetimeS}, claims = ${values.claims}, enabled = ${values.enabled},
-        deleted_at = ${values.deletedAt}, version = version + 1, changed_at = clock_timestamp()
+        settled_by_operator = ${values.isSettled}, deleted_at = ${values.deletedAt}, version = version + 1, changed_at = clock_timestamp()
     where i.tenant_id = ${tenantId} and i.issuer_id = ${issuerId}
     returning ${columns}
   `.execute(tx);
@@ -148,15 +152,46 @@ export interface TrustedIssuerRow extends IssuerRow {
   readonly state: TenantState;
 }
 
-/** Whoever trusts these issuers, with the tenants' states. By issuers_by_text. */
+/**
+ * Which other tenant has the operator's word for an issuer and audience; and keeps others from being given it until the
+ * transaction ends. By issuers_by_issuer_and_audience.
+ */
+export async function lockSettled(
+  tx: KeyHandle,
+  { tenantId, issuer, audience }: { tenantId: string; issuer: string; audience: string },
+): Promise<IssuerRow | undefined> {
+  await sql`select pg_advisory_xact_lock(hashtext('tenant.issuers.settled_by_operator'))`.execute(tx);
+  const { rows } = await sql<IssuerRow>`
+    select ${columns} from tenant.issuers i
+    where i.issuer = ${issuer} and i.audience = ${audience} and i.deleted_at is null and i.settled_by_operator
+      and i.tenant_id <> ${tenantId}
+    limit 1
+  `.execute(tx);
+  return rows[0];
+}
+
+/** The claims `iss` and `aud` of a token. */
+export interface TokenClaims {
+  readonly issuer: string;
+  readonly audience: string;
+}
+
+/**
+ * Whoever trusts tokens of these claims, with the tenants' states; without a bound of rows, since of one issuer and audience
+ * no more than one is settled, or holds its tenant's id. By issuers_by_issuer_and_audience.
+ */
 export async function selectTrusted(
   tx: SystemHandle,
-  issuers: readonly string[],
+  wanted: readonly TokenClaims[],
 ): Promise<readonly TrustedIssuerRow[]> {
   const { rows } = await sql<TrustedIssuerRow>`
-    select ${columns}, t.state from tenant.issuers i join tenant.tenants t on t.tenant_id = i.tenant_id
-    where i.issuer = any(${issuers}::text[]) and i.deleted_at is null and i.enabled
-    order by i.tenant_id, i.issuer_id limit 1000
+    select ${columns}, t.state
+    from unnest(${wanted.map(({ issuer }) => issuer)}::text[], ${wanted.map(({ audience }) => audience)}::text[])
+      as wanted (issuer, audience)
+    join tenant.issuers i on i.issuer = wanted.issuer and i.audience = wanted.audience
+    join tenant.tenants t on t.tenant_id = i.tenant_id
+    where i.deleted_at is null and i.enabled and (i.settled_by_operator or strpos(i.audience, 'ten_') > 0)
+    order by i.tenant_id, i.issuer_id
   `.execute(tx);
   return rows;
 }

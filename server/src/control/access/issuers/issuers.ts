@@ -6,7 +6,7 @@ import {
   issuerClaims,
   type IssuerObject,
 } from '@stoa/contracts';
-import { type Database, isUniqueViolation } from '#db';
+import type { Database } from '#db';
 import { appendEvents } from '#events';
 import type { GuardedClient } from '#http';
 import {
@@ -19,9 +19,18 @@ import {
   requireVersion,
   toTypeId,
 } from '#kernel';
-import { creatorOf, shownCaller, type TenantCaller, throughDoor } from '../caller.ts';
+import {
+  actOf,
+  creatorOf,
+  type KeyCaller,
+  requireLivingTenant,
+  requireTenant,
+  shownCaller,
+  throughDoor,
+} from '../caller.ts';
 import { boundsOf, requireWithinOwnGrant } from '../keys/grant-bound.ts';
 import type { KeyHandle } from '../keys/keys.sql.ts';
+import { namingTaken } from '../taken.ts';
 import { grantsOf } from './claim-mapping.ts';
 import {
   countIssuers,
@@ -29,6 +38,7 @@ import {
   type IssuerRow,
   type IssuerValues,
   lockIssuer,
+  lockSettled,
   selectIssuer,
   selectIssuers,
   updateIssuer,
@@ -46,22 +56,28 @@ export interface IssuerStoreDeps {
   readonly onChanged: (tenantId: string) => Promise<void>;
 }
 
-/** Errors: `not_found` also for issuers of other tenants; `already_exists` for the same issuer and audience. */
+/**
+ * Whose the tokens of an issuer and audience are is certain by the audience: a tenant sets only such as hold its own id,
+ * which nobody else may name. For any other the operator's word is needed, given by making the issuer or by naming its
+ * audience in a change, and only while no other tenant has it. So nobody takes, blocks or learns of what is another's.
+ *
+ * Errors: `not_found` also for issuers of other tenants; `already_exists` for the same issuer and audience.
+ */
 export interface IssuerStore {
   create<Answer>(
-    caller: TenantCaller,
+    caller: KeyCaller,
     body: CreateIssuerBody,
     answer: (tx: KeyHandle, made: IssuerObject) => Promise<Answer>,
   ): Promise<Answer>;
-  list(caller: TenantCaller, page: { after: string | null; limit: number }): Promise<Page<IssuerObject>>;
-  read(caller: TenantCaller, issuerId: string): Promise<IssuerObject>;
+  list(caller: KeyCaller, page: { after: string | null; limit: number }): Promise<Page<IssuerObject>>;
+  read(caller: KeyCaller, issuerId: string): Promise<IssuerObject>;
   change(
-    caller: TenantCaller,
+    caller: KeyCaller,
     issuerId: string,
     body: ChangeIssuerBody,
     ifMatch: string | null,
   ): Promise<IssuerObject>;
-  delete(caller: TenantCaller, issuerId: string, ifMatch: string | null): Promise<void>;
+  delete(caller: KeyCaller, issuerId: string, ifMatch: string | null): Promise<void>;
 }
 
 const issuersAtMost = 20;
@@ -76,9 +92,10 @@ export function createIssuerStore(deps: IssuerStoreDeps): IssuerStore {
       const rows =
         after !== null && cursor === null
           ? null
-          : await throughDoor(db, caller, 'issuers.list', (tx, tenantId) =>
-              selectIssuers(tx, tenantId, { after: cursor, limit }),
-            );
+          : await throughDoor(db, caller, 'tenant_issuers.list', async (tx, tenantId) => {
+              await requireTenant(tx, tenantId);
+              return selectIssuers(tx, tenantId, { after: cursor, limit });
+            });
       if (rows !== null) return pageOf(rows.map(issuerObject), limit, (issuer) => issuer.id);
       const message = 'after: must be the id of an issuer of the list.';
       throw new AppError('invalid_request', message, { param: 'after' });
@@ -86,7 +103,7 @@ export function createIssuerStore(deps: IssuerStoreDeps): IssuerStore {
 
     async read(caller, issuerId) {
       const uuid = uuidOf(issuerId);
-      const row = await throughDoor(db, caller, 'issuers.read', (tx, tenantId) =>
+      const row = await throughDoor(db, caller, 'tenant_issuers.read', (tx, tenantId) =>
         selectIssuer(tx, tenantId, uuid),
       );
       if (row === undefined) throw noSuchIssuer();
@@ -97,9 +114,11 @@ export function createIssuerStore(deps: IssuerStoreDeps): IssuerStore {
       return issuerObject(
         await changeLocked(deps, { caller, issuerId, ifMatch }, async (tx, row) => {
           const values = changedValues(row, body);
-          requireUsable(deps, caller, values);
+          requireUsable(deps, row.tenant_id, values);
+          const isNamed = body.issuer !== undefined || body.audience !== undefined;
+          const isSettled = await settle(tx, caller, values, { row, isNamed });
           await requireGrantable(tx, caller, values);
-          return values;
+          return { ...values, isSettled };
         }),
       );
     },
@@ -115,7 +134,7 @@ export function createIssuerStore(deps: IssuerStoreDeps): IssuerStore {
 
 async function create<Answer>(
   deps: IssuerStoreDeps,
-  caller: TenantCaller,
+  caller: KeyCaller,
   body: CreateIssuerBody,
   answer: (tx: KeyHandle, made: IssuerObject) => Promise<Answer>,
 ): Promise<Answer> {
@@ -130,12 +149,14 @@ async function create<Answer>(
     maximumLifetimeS: body.maximum_lifetime_s,
     claims: JSON.stringify(body.claims),
     enabled: body.enabled,
+    isSettled: false,
     deletedAt: null,
   };
-  requireUsable(deps, caller, values);
-  const { tenantId } = caller.principal;
-  const answered = await namingTaken(() =>
-    throughDoor(db, caller, 'issuers.create', async (tx) => {
+  const { tenantId, answered } = await namingTaken(taken, () =>
+    throughDoor(db, caller, 'tenant_issuers.create', async (tx, tenantId) => {
+      await requireLivingTenant(tx, tenantId);
+      requireUsable(deps, tenantId, values);
+      const isSettled = await settle(tx, caller, values, { row: null, isNamed: true });
       await requireGrantable(tx, caller, values);
       if ((await countIssuers(tx, tenantId)) >= issuersAtMost)
         throw new AppError('conflict', `A tenant has at most ${issuersAtMost} issuers; delete one first.`);
@@ -145,10 +166,11 @@ async function create<Answer>(
         createdBy: creatorOf(caller),
         createdAt: new Date(clock.now()),
       };
-      const row = await insertIssuer(tx, made, values);
+      const row = await insertIssuer(tx, made, { ...values, isSettled });
       await appendEvents(tx, [issuerTold(null, row, shownCaller(caller))]);
-      await tx.audit({ action: 'issuers.create', resource: audited(row), after: issuerObject(row) });
-      return answer(tx, issuerObject(row));
+      const shown = issuerObject(row);
+      await tx.audit({ action: actOf(caller, 'issuers.create'), resource: audited(row), after: shown });
+      return { tenantId, answered: await answer(tx, shown) };
     }),
   );
   await onChanged(tenantId);
@@ -157,20 +179,20 @@ async function create<Answer>(
 
 async function changeLocked(
   { db, onChanged }: IssuerStoreDeps,
-  call: { caller: TenantCaller; issuerId: string; ifMatch: string | null },
+  call: { caller: KeyCaller; issuerId: string; ifMatch: string | null },
   decide: (tx: KeyHandle, row: IssuerRow) => Promise<IssuerValues>,
 ): Promise<IssuerRow> {
   const { caller, issuerId, ifMatch } = call;
   const uuid = uuidOf(issuerId);
-  const changed = await namingTaken(() =>
-    throughDoor(db, caller, `issuers.change ${issuerId}`, async (tx, tenantId) => {
+  const changed = await namingTaken(taken, () =>
+    throughDoor(db, caller, `tenant_issuers.change ${issuerId}`, async (tx, tenantId) => {
       const found = await lockIssuer(tx, tenantId, uuid);
       if (found === undefined) throw noSuchIssuer();
       requireVersion(ifMatch, Number(found.version));
       const row = await updateIssuer(tx, tenantId, uuid, await decide(tx, found));
       await appendEvents(tx, [issuerTold(found, row, shownCaller(caller))]);
       await tx.audit({
-        action: row.deleted_at === null ? 'issuers.change' : 'issuers.delete',
+        action: actOf(caller, row.deleted_at === null ? 'issuers.change' : 'issuers.delete'),
         resource: audited(row),
         before: issuerObject(found),
         ...(row.deleted_at === null ? { after: issuerObject(row) } : {}),
@@ -182,18 +204,19 @@ async function changeLocked(
   return changed;
 }
 
-/** What no shape of a field says: an address that may be called, an issuer that is not us, an audience that is one's own. */
+const taken = { param: 'issuer', message: 'The tenant has this issuer with this audience already.' };
+
+/** What no shape of a field says: an address that may be called, an issuer that is not us, an audience of nobody else. */
 function requireUsable(
   deps: IssuerStoreDeps,
-  caller: TenantCaller,
+  tenantId: string,
   { issuer, audience, jwksUrl }: IssuerValues,
 ): void {
   if (issuer === deps.ownIssuer())
     throw new AppError('invalid_request', 'issuer: is this Stoa itself.', { param: 'issuer' });
-  const { tenantId } = caller.principal;
   const named = audience.match(/ten_[0-7][0-9a-hjkmnp-tv-z]{25}/g) ?? [];
   if (named.some((id) => id !== toTypeId('ten', tenantId))) {
-    const message = 'audience: names another tenant; it may hold the id of your own only.';
+    const message = "audience: names another tenant; it may hold the tenant's own id only.";
     throw new AppError('invalid_request', message, { param: 'audience' });
   }
   const refusal = deps.outbound.check(jwksUrl, tenantId);
@@ -201,11 +224,46 @@ function requireUsable(
     throw new AppError('invalid_request', `jwks_url: ${refusal.detail}`, { param: 'jwks_url' });
 }
 
+/** Whether tokens of an audience can be of this tenant only, because they say so themselves. */
+export function namesTenant(audience: string, tenantId: string): boolean {
+  return audience.includes(toTypeId('ten', tenantId));
+}
+
 /**
- * Whoever configures an issuer can sign its tokens, as anybody and for as long as it stands, so it may give no more than the
- * caller holds.
+ * Whether the operator's word holds for these values, which are new (`row` null) or change a row.
+ * @param isNamed whether the caller named issuer or audience
+ * @throws AppError `invalid_request` where a tenant needs that word and has it not; `already_exists`, to the operator alone,
+ *   where another tenant has it
  */
-async function requireGrantable(tx: KeyHandle, caller: TenantCaller, values: IssuerValues): Promise<void> {
+async function settle(
+  tx: KeyHandle,
+  caller: KeyCaller,
+  { issuer, audience }: IssuerValues,
+  { row, isNamed }: { readonly row: IssuerRow | null; readonly isNamed: boolean },
+): Promise<boolean> {
+  const tenantId = caller.kind === 'operator' ? caller.tenantId : caller.principal.tenantId;
+  if (namesTenant(audience, tenantId)) return false;
+  const isSame = row !== null && row.issuer === issuer && row.audience === audience;
+  if (isSame && (caller.kind === 'tenant' || !isNamed || row.settled_by_operator))
+    return row.settled_by_operator;
+  if (caller.kind === 'tenant') {
+    const id = toTypeId('ten', tenantId);
+    const message = `audience: must hold your tenant's id, such as stoa:${id}; any other audience the operator has to set.`;
+    throw new AppError('invalid_request', message, { param: 'audience' });
+  }
+  const other = await lockSettled(tx, { tenantId, issuer, audience });
+  if (other === undefined) return true;
+  const named = `${toTypeId('ten', other.tenant_id)}, issuer ${toTypeId('isr', other.issuer_id)}`;
+  const message = `This audience of the issuer is another tenant's (${named}); delete or change that one first.`;
+  throw new AppError('already_exists', message, { param: 'audience' });
+}
+
+/**
+ * Whoever configures an issuer can sign its tokens, as anybody and for as long as it stands, so a tenant's key may give no
+ * more than it holds, and one that ends or is bound to networks none: the operator can.
+ */
+async function requireGrantable(tx: KeyHandle, caller: KeyCaller, values: IssuerValues): Promise<void> {
+  if (caller.kind === 'operator') return;
   const { principal } = caller;
   if (principal.tokenId !== undefined) {
     const message = 'An issuer lasts longer than a token; configure it with a key.';
@@ -230,7 +288,8 @@ function issuerObject(row: IssuerRow): IssuerObject {
     maximum_lifetime_s: row.maximum_lifetime_s,
     claims: claimsFrom(row.claims),
     enabled: row.enabled,
-    created_by: row.created_by,
+    settled_by_operator: row.settled_by_operator,
+    created_by: row.created_by.startsWith('key:') ? row.created_by : 'operator',
     version: Number(row.version),
     created_at: row.created_at.toISOString(),
     updated_at: row.changed_at.toISOString(),
@@ -257,6 +316,7 @@ function storedValues(row: IssuerRow): IssuerValues {
     maximumLifetimeS: row.maximum_lifetime_s,
     claims: row.claims,
     enabled: row.enabled,
+    isSettled: row.settled_by_operator,
     deletedAt: row.deleted_at,
   };
 }
@@ -273,18 +333,9 @@ function changedValues(row: IssuerRow, body: ChangeIssuerBody): IssuerValues {
     maximumLifetimeS: body.maximum_lifetime_s ?? stored.maximumLifetimeS,
     claims: body.claims === undefined ? stored.claims : JSON.stringify(body.claims),
     enabled: body.enabled ?? stored.enabled,
+    isSettled: stored.isSettled,
     deletedAt: null,
   };
-}
-
-async function namingTaken<T>(work: () => Promise<T>): Promise<T> {
-  try {
-    return await work();
-  } catch (error) {
-    if (!isUniqueViolation(error)) throw error;
-    const message = 'Your tenant has this issuer with this audience already.';
-    throw new AppError('already_exists', message, { param: 'issuer', cause: error });
-  }
 }
 
 function uuidOf(issuerId: string): string {

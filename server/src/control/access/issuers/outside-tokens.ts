@@ -20,17 +20,17 @@ import { memberOf } from '../tokens/strict-json.ts';
 import type { OutsideTokens } from '../tokens/token-authenticator.ts';
 import type { VerifiedToken } from '../tokens/token-cache.ts';
 import { type MappedClaims, mapClaims } from './claim-mapping.ts';
-import { claimsFrom } from './issuers.ts';
-import { selectTrusted, type TrustedIssuerRow } from './issuers.sql.ts';
+import { claimsFrom, namesTenant } from './issuers.ts';
+import { selectTrusted, type TokenClaims, type TrustedIssuerRow } from './issuers.sql.ts';
 import type { KeySetStore } from './key-set-store.ts';
 
 /**
  * Tokens of issuers that tenants trust.
  *
  * Which tenant a token is for is decided before its signature is looked at: by the claims `iss` and `aud`, which must fit
- * one tenant's configuration and no other's. Anybody may configure any issuer, so two tenants can claim the same tokens;
- * one that has its own id in the audience goes before one that has not (nobody may name another's), and a tie is refused
- * rather than guessed at.
+ * one tenant's configuration and no other's. Anybody may configure any issuer, so only such configurations count whose
+ * audience holds their tenant's id, which no other tenant may name, or that the operator settled, one for each issuer and
+ * audience. The first kind goes before the second; a token for two tenants is refused rather than guessed at.
  *
  * What a token may do is the narrowest of what its claims say by the tenant's mapping and, where the mapping names a
  * member, what that member may in the token's project. It lasts until anything of the tenant's members or issuers changes:
@@ -49,23 +49,13 @@ const recheckAfterMs = 600_000;
 const toleranceS = 30;
 
 export function createOutsideTokens(deps: OutsideTokensDeps): OutsideTokens {
-  const { db, clock, keySets, revocations } = deps;
-  // Not cached: it is asked once for each token, together with others, and unknown issuers are remembered for a second.
-  const lookup = new KeyLookup<readonly TrustedIssuerRow[]>(
-    {
-      async load(issuers) {
-        const rows = await db.withSystem('key-lookup', (tx) => selectTrusted(tx, issuers));
-        return Map.groupBy(rows, ({ issuer }) => issuer);
-      },
-      monotonic: () => clock.monotonic(),
-    },
-    { unknownForMs: 1000 },
-  );
+  const { clock, keySets, revocations } = deps;
+  const find = createTrustLookup(deps);
 
   return {
     async verify(token, claims, issuer) {
       if (issuer.length > 500 || !isAlgorithm(token.algorithm)) throw invalidApiKey;
-      const trusted = forToken((await lookup.find(issuer)) ?? [], claims);
+      const trusted = forToken(await find(issuer, audiencesOf(claims)));
       if (trusted === null || !trusted.algorithms.includes(token.algorithm)) throw invalidApiKey;
       // Read before anything else of the tenant, so that a change meanwhile is noticed at the first use.
       const grantsVersion = revocations.grantsVersionOf(trusted.tenant_id);
@@ -98,13 +88,49 @@ function rulesOf(trusted: TrustedIssuerRow): Parameters<typeof checkClaims>[2] {
   return { issuer, audience, types: types.map((type) => type.toLowerCase()), maximumLifetimeS, toleranceS };
 }
 
-/** The one configuration that the token is for, or null. */
-function forToken(trusted: readonly TrustedIssuerRow[], claims: Claims): TrustedIssuerRow | null {
+/** More than any issuer has use for, and few enough that no token asks for much. */
+const audiencesAtMost = 8;
+const longestAudience = 500;
+
+/** What the token says that it is for; nothing where it says more than can be asked for. */
+function audiencesOf(claims: Claims): readonly string[] {
   const audience = memberOf(claims, 'aud');
   const named: readonly unknown[] = Array.isArray(audience) ? audience : [audience];
-  const fitting = trusted.filter((row) => named.includes(row.audience));
-  const certain = fitting.filter((row) => row.audience.includes(toTypeId('ten', row.tenant_id)));
-  const [one, ...others] = certain.length > 0 ? certain : fitting;
+  const texts = named.filter((text) => typeof text === 'string');
+  if (texts.length !== named.length || texts.length > audiencesAtMost) return [];
+  return [...new Set(texts)].filter((text) => text.length <= longestAudience);
+}
+
+/** Finds the configurations of an issuer with any of some audiences. */
+function createTrustLookup({ db, clock }: Pick<OutsideTokensDeps, 'db' | 'clock'>) {
+  const idOf = (issuer: string, audience: string): string => `${issuer.length} ${issuer} ${audience}`;
+  const claimsIn = (id: string): TokenClaims => {
+    const from = id.indexOf(' ') + 1;
+    const to = from + Number.parseInt(id, 10);
+    return { issuer: id.slice(from, to), audience: id.slice(to + 1) };
+  };
+  // Not cached: it is asked once for each token, together with others, and unknown ones are remembered for a second.
+  const lookup = new KeyLookup<readonly TrustedIssuerRow[]>(
+    {
+      async load(ids) {
+        const rows = await db.withSystem('key-lookup', (tx) => selectTrusted(tx, ids.map(claimsIn)));
+        return Map.groupBy(rows, ({ issuer, audience }) => idOf(issuer, audience));
+      },
+      monotonic: () => clock.monotonic(),
+    },
+    { unknownForMs: 1000 },
+  );
+  return async (issuer: string, audiences: readonly string[]): Promise<readonly TrustedIssuerRow[]> => {
+    const found = await Promise.all(audiences.map((audience) => lookup.find(idOf(issuer, audience))));
+    return found.flatMap((rows) => rows ?? []);
+  };
+}
+
+/** The one configuration that the token is for, or null. */
+function forToken(trusted: readonly TrustedIssuerRow[]): TrustedIssuerRow | null {
+  const certain = trusted.filter((row) => namesTenant(row.audience, row.tenant_id));
+  const settled = trusted.filter((row) => row.settled_by_operator);
+  const [one, ...others] = certain.length > 0 ? certain : settled;
   return one === undefined || others.length > 0 ? null : one;
 }
 

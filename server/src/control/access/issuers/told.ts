@@ -23,5 +23,17 @@ export function issuerTold(before: IssuerRow | null, after: IssuerRow, changedBy
 function shownFields(row: IssuerRow) {
   const { name, issuer, jwks_url, audience, algorithms, token_types, maximum_lifetime_s, claims, enabled } =
     row;
-  return { name, issuer, jwks_url, audience, algorithms, token_types, maximum_lifetime_s, claims, enabled };
+  const { settled_by_operator } = row;
+  return {
+    name,
+    issuer,
+    jwks_url,
+    audience,
+    algorithms,
+    token_types,
+    maximum_lifetime_s,
+    claims,
+    enabled,
+    settled_by_operator,
+  };
 }

@@ -1,5 +1,5 @@
 import type { ChangeMemberBody, CreateMemberBody, MemberObject } from '@stoa/contracts';
-import { type Database, isUniqueViolation } from '#db';
+import type { Database } from '#db';
 import { appendEvents } from '#events';
 import {
   AppError,
@@ -22,6 +22,7 @@ import {
 } from '../caller.ts';
 import { requireWithinOwnGrant } from '../keys/grant-bound.ts';
 import type { KeyHandle } from '../keys/keys.sql.ts';
+import { namingTaken } from '../taken.ts';
 import { type MemberRoles, projectsFrom } from './member-role.ts';
 import {
   insertMember,
@@ -131,7 +132,7 @@ async function create<Answer>(
   };
   const memberId = newUuid();
   const reason = `tenant_members.create ${toTypeId('mem', memberId)}`;
-  return namingTaken(() =>
+  return namingTaken(taken, () =>
     throughDoor(db, caller, reason, async (tx, tenantId) => {
       await requireLivingTenant(tx, tenantId);
       requireGrantable(caller, values);
@@ -156,7 +157,7 @@ async function changeLocked(
 ): Promise<MemberObject> {
   const { caller, memberId, action, ifMatch } = call;
   const uuid = uuidOf(memberId);
-  const { row, keys } = await namingTaken(() =>
+  const { row, keys } = await namingTaken(taken, () =>
     throughDoor(db, caller, `tenant_${action} ${memberId}`, async (tx, tenantId) => {
       const found = await lockMember(tx, tenantId, uuid);
       if (found === undefined) throw noSuchMember();
@@ -256,15 +257,7 @@ function changedValues(row: MemberRow, body: ChangeMemberBody): MemberValues {
   };
 }
 
-async function namingTaken<T>(work: () => Promise<T>): Promise<T> {
-  try {
-    return await work();
-  } catch (error) {
-    if (!isUniqueViolation(error)) throw error;
-    const message = 'Another member of the tenant has this external_id.';
-    throw new AppError('already_exists', message, { param: 'external_id', cause: error });
-  }
-}
+const taken = { param: 'external_id', message: 'Another member of the tenant has this external_id.' };
 
 function uuidOf(memberId: string): string {
   const uuid = fromTypeId('mem', memberId);
