@@ -159,6 +159,30 @@ for (const adapter of testedAdapters()) {
       }
     });
 
+    test('announcements of processes that ended without a word go after a day, and no others', async () => {
+      const put = (pid: number, silentFor: string) =>
+        database.db.withSystem('schema', (tx) =>
+          sql`
+            insert into platform.processes (process_id, roles, host, pid, version, known, alive_until)
+            values (gen_random_uuid(), '{gateway}', 'web-1', ${pid}, '0.0.1', '{}',
+              clock_timestamp() - ${silentFor}::interval)
+          `.execute(tx),
+        );
+      await put(1, '-20 seconds');
+      await put(2, '23 hours');
+      await put(3, '25 hours');
+      const task = composition.leaderTasks.find(({ name }) => name === 'process-announcements');
+      assert.ok(task);
+      assert.equal((await turnOf(task, () => Promise.resolve())).outcome, 'done');
+      const { rows } = await database.db.withSystem('schema', (tx) =>
+        sql<{ pid: number }>`select pid from platform.processes order by pid`.execute(tx),
+      );
+      assert.deepEqual(
+        rows.map(({ pid }) => pid),
+        [1, 2],
+      );
+    });
+
     test('a task that writes by another door than its own is found', async () => {
       const { passed: byAnother } = await turnOf(careless(watched), () => takeOver('careless'));
       assert.deepEqual(byAnother, ['retention']);
