@@ -1,6 +1,7 @@
 import type { WebhookDeliveryState } from '@stoa/contracts';
 import { type RawBuilder, sql } from 'kysely';
 import type { SystemHandle, TenantHandle } from '#db';
+import type { EndpointName } from './webhooks.sql.ts';
 
 export interface DeliveryRow {
   readonly tenant_id: string;
@@ -187,12 +188,65 @@ export async function nextDue(
   return row === undefined ? null : { at: row.at, isNow: row.is_now };
 }
 
-/** Gives up what waits for an endpoint that is disabled. By webhook_deliveries_due. */
-export async function failWaiting(tx: TenantHandle, tenantId: string, endpointId: string): Promise<void> {
-  await sql`
+const givenUpAtOnce = 1_000;
+
+/**
+ * Gives up what waits for an endpoint, or the part of it that was made up to the endpoint's `given_up_until`: up to a
+ * thousand, so that a backlog of days fits no transaction's deadline but many. False where more may be left. By
+ * webhook_deliveries_due.
+ */
+export async function failWaiting(
+  tx: TenantHandle,
+  tenantId: string,
+  endpointId: string,
+  part: 'all' | 'given_up',
+): Promise<boolean> {
+  const isMeant =
+    part === 'all'
+      ? sql`true`
+      : sql`created_at <= (
+          select given_up_until from tenant.webhook_endpoints
+          where tenant_id = ${tenantId} and endpoint_id = ${endpointId}
+        )`;
+  const { numAffectedRows } = await sql`
     update tenant.webhook_deliveries set state = 'failed', next_attempt_at = null
-    where tenant_id = ${tenantId} and endpoint_id = ${endpointId} and state = 'waiting'
+    where tenant_id = ${tenantId} and delivery_id in (
+      select delivery_id from tenant.webhook_deliveries
+      where tenant_id = ${tenantId} and endpoint_id = ${endpointId} and state = 'waiting' and ${isMeant}
+      limit ${givenUpAtOnce}
+    )
   `.execute(tx);
+  return Number(numAffectedRows ?? 0n) < givenUpAtOnce;
+}
+
+/** Whether an endpoint has more deliveries than are deleted with it in one transaction. By webhook_deliveries_by_endpoint. */
+export async function hasManyDeliveries(
+  tx: TenantHandle,
+  tenantId: string,
+  endpointId: string,
+): Promise<boolean> {
+  const { rows } = await sql`
+    select 1 from tenant.webhook_deliveries
+    where tenant_id = ${tenantId} and endpoint_id = ${endpointId}
+    order by delivery_id offset ${givenUpAtOnce} limit 1
+  `.execute(tx);
+  return rows.length > 0;
+}
+
+/** Up to `limit` of an endpoint that is deleted. By webhook_deliveries_by_endpoint. */
+export async function deleteDeliveriesOf(
+  tx: SystemHandle,
+  { tenant_id: tenantId, endpoint_id: endpointId }: EndpointName,
+  limit: number,
+): Promise<number> {
+  const { numAffectedRows } = await sql`
+    delete from tenant.webhook_deliveries where tenant_id = ${tenantId} and delivery_id in (
+      select delivery_id from tenant.webhook_deliveries
+      where tenant_id = ${tenantId} and endpoint_id = ${endpointId}
+      order by delivery_id limit ${limit}
+    )
+  `.execute(tx);
+  return Number(numAffectedRows ?? 0n);
 }
 
 /** Up to `limit` of the oldest past `days`, whatever their state. By webhook_deliveries_by_age. */

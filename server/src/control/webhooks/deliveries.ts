@@ -64,9 +64,11 @@ export function createDeliveryStore(deps: DeliveryStoreDeps): DeliveryStore {
     },
 
     async read(by, id, deliveryId) {
-      const row = await db.withTenant(by, (tx) =>
-        selectDelivery(tx, by.tenantId, endpointIdOf(id), deliveryIdOf(deliveryId)),
-      );
+      const row = await db.withTenant(by, async (tx) => {
+        const endpointId = endpointIdOf(id);
+        if ((await selectEndpoint(tx, by.tenantId, endpointId)) === undefined) return unknownDelivery();
+        return selectDelivery(tx, by.tenantId, endpointId, deliveryIdOf(deliveryId));
+      });
       return deliveryInFull(row ?? unknownDelivery());
     },
 

@@ -12,7 +12,7 @@ import {
   type Sealer,
   type TenantActing,
 } from '#kernel';
-import { failWaiting } from './deliveries.sql.ts';
+import { failWaiting, hasManyDeliveries } from './deliveries.sql.ts';
 import { endpointIdOf, noSuchPlace, placeOf, unknownWebhook, webhookObject } from './objects.ts';
 import { makeSecret } from './signing.ts';
 import {
@@ -20,8 +20,10 @@ import {
   deleteEndpoint,
   type EndpointRow,
   type EndpointValues,
+  giveUpUntilNow,
   insertEndpoint,
   lockEndpoint,
+  markDeleted,
   replaceSecret,
   selectEndpoint,
   selectEndpoints,
@@ -99,7 +101,7 @@ export function createEndpointStore(deps: EndpointStoreDeps): EndpointStore {
       const row = await db.withTenant(by, async (tx) => {
         const found = await locked(tx, by, id, ifMatch);
         const changed = await updateEndpoint(tx, by.tenantId, found.endpoint_id, changedValues(found, body));
-        if (changed.disabled_reason !== null) await failWaiting(tx, by.tenantId, found.endpoint_id);
+        if (changed.disabled_reason !== null || found.disabled_reason !== null) await giveUp(tx, changed);
         await tell(tx, by, { action: 'webhooks.change', change: changeOf(found, changed) }, found, changed);
         return changed;
       });
@@ -110,7 +112,8 @@ export function createEndpointStore(deps: EndpointStoreDeps): EndpointStore {
     async delete(by, id, ifMatch) {
       const row = await db.withTenant(by, async (tx) => {
         const found = await locked(tx, by, id, ifMatch);
-        await deleteEndpoint(tx, by.tenantId, found.endpoint_id);
+        const isLarge = await hasManyDeliveries(tx, by.tenantId, found.endpoint_id);
+        await (isLarge ? markDeleted : deleteEndpoint)(tx, by.tenantId, found.endpoint_id);
         const gone = { ...found, version: found.version + 1n, changed_at: new Date(clock.now()) };
         await tell(tx, by, { action: 'webhooks.delete', change: 'deleted' }, found, gone);
         return gone;
@@ -118,6 +121,15 @@ export function createEndpointStore(deps: EndpointStoreDeps): EndpointStore {
       deps.onChanged(row);
     },
   };
+}
+
+/** What waits for an endpoint that is or was disabled: some at once, and the rest is marked for the rounds and the upkeep. */
+async function giveUp(
+  tx: TenantHandle,
+  { tenant_id: tenantId, endpoint_id: endpointId }: EndpointRow,
+): Promise<void> {
+  if (await failWaiting(tx, tenantId, endpointId, 'all')) return;
+  await giveUpUntilNow(tx, tenantId, endpointId);
 }
 
 async function create<Answer>(

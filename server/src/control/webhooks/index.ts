@@ -70,8 +70,7 @@ export function createWebhooks(deps: WebhooksDeps, settings: WebhooksSettings = 
         seconds: metrics.histogram(webhookMetrics.seconds),
         putOff: metrics.counter(webhookMetrics.putOff),
       },
-      disable: (tenantId, endpointId, reason) =>
-        disable({ ...deps, disabled, onChanged }, tenantId, endpointId, reason),
+      disable: (endpoint, reason) => disable({ ...deps, disabled, onChanged }, endpoint, reason),
     },
     settings.rounds ?? {},
     () => round,

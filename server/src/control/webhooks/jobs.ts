@@ -2,8 +2,9 @@ import type { Database } from '#db';
 import { defineJob, type Job, type JobContext, type JobsApi, type NamedJob } from '#jobs';
 import type { Logger } from '#kernel';
 import { z } from 'zod';
-import { deleteOldDeliveries } from './deliveries.sql.ts';
-import { takeLostRounds } from './rounds.sql.ts';
+import { deleteDeliveriesOf, deleteOldDeliveries } from './deliveries.sql.ts';
+import { removeEndpoint, selectDeleted, takeLostRounds } from './rounds.sql.ts';
+import type { EndpointName } from './webhooks.sql.ts';
 
 const roundData = z.strictObject({ endpoint_id: z.uuid(), token: z.uuid() });
 export type RoundData = z.infer<typeof roundData>;
@@ -31,10 +32,11 @@ export interface UpkeepDeps {
 
 const keptDays = 30;
 const batchRows = 2_000;
+const endpointsAtOnce = 100;
 /** Longer than a round with its job's retries for a database that comes and goes. */
 const lostAfterMs = 15 * 60_000;
 
-/** Deletes what is past its days, and plans rounds anew whose job was lost. Every ten minutes; may be repeated. */
+/** Deletes what is past its days or its endpoint, and plans rounds anew whose job was lost. Every ten minutes; may be repeated. */
 export function upkeepJob(deps: UpkeepDeps): NamedJob {
   return defineJob({
     name: 'webhook-upkeep',
@@ -51,7 +53,10 @@ async function keepUp({ db, jobs, round, logger }: UpkeepDeps, signal: AbortSign
   await db.withSystem('webhook-upkeep', async (tx) => {
     const lost = await takeLostRounds(tx, lostAfterMs);
     if (lost.length > 0)
-      logger.warn({ count: lost.length }, 'rounds of webhooks had lost their job; planned anew');
+      logger.info(
+        { count: lost.length },
+        'rounds of webhooks had lost their job, or a backlog to give up; planned anew',
+      );
     await jobs().enqueueEach(
       tx,
       round,
@@ -64,4 +69,19 @@ async function keepUp({ db, jobs, round, logger }: UpkeepDeps, signal: AbortSign
   for (let deleted = batchRows; deleted === batchRows && !signal.aborted; ) {
     deleted = await db.withSystem('webhook-upkeep', (tx) => deleteOldDeliveries(tx, keptDays, batchRows));
   }
+  const gone = await db.withSystem('webhook-upkeep', (tx) => selectDeleted(tx, endpointsAtOnce));
+  for (const endpoint of gone) await deleteEndpointRows(db, endpoint, signal);
+}
+
+/** Deliveries first, in pieces, so that the cascade of the endpoint's row finds none. What is left is the next upkeep's. */
+async function deleteEndpointRows(
+  db: UpkeepDeps['db'],
+  endpoint: EndpointName,
+  signal: AbortSignal,
+): Promise<void> {
+  for (let deleted = batchRows; deleted === batchRows; ) {
+    if (signal.aborted) return;
+    deleted = await db.withSystem('webhook-upkeep', (tx) => deleteDeliveriesOf(tx, endpoint, batchRows));
+  }
+  await db.withSystem('webhook-upkeep', (tx) => removeEndpoint(tx, endpoint));
 }

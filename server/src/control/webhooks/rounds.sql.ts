@@ -1,13 +1,8 @@
 import { sql } from 'kysely';
 import type { SystemHandle, TenantHandle } from '#db';
-import { endpointColumns, type EndpointRow } from './webhooks.sql.ts';
+import { endpointColumns, type EndpointName, type EndpointRow } from './webhooks.sql.ts';
 
 /** A round of deliveries of one endpoint: at most one is under way or planned, the one whose token its row holds. */
-
-export interface EndpointName {
-  readonly tenant_id: string;
-  readonly endpoint_id: string;
-}
 
 export interface Subscriber extends EndpointName {
   readonly event_types: readonly string[];
@@ -52,12 +47,12 @@ export async function planRounds(
   return rows;
 }
 
-/** Whether the handle's tenant is deleted, so that nothing of its is sent any more. By primary key. */
-export async function isDeleted(tx: TenantHandle, tenantId: string): Promise<boolean> {
-  const { rows } = await sql`
-    select 1 from tenant.tenants where tenant_id = ${tenantId} and state = 'deleted'
+/** Whether the handle's tenant is suspended, so that nothing is sent now, or deleted, so that nothing is sent any more. By primary key. */
+export async function standingOf(tx: TenantHandle, tenantId: string): Promise<string> {
+  const { rows } = await sql<{ state: string }>`
+    select state from tenant.tenants where tenant_id = ${tenantId}
   `.execute(tx);
-  return rows.length > 0;
+  return rows[0]?.state ?? 'deleted';
 }
 
 /** Plans the next round of an endpoint, or (`at` null) none. The caller holds the lock of its row. */
@@ -73,24 +68,27 @@ export async function planRound(
   `.execute(tx);
 }
 
-/** What attempts say of their endpoint; the caller holds no lock. By primary key. */
+/** What attempts say of their endpoint, unless it has moved since; the caller holds no lock. By primary key. */
 export async function noteHealth(
   tx: TenantHandle,
   tenantId: string,
-  endpointId: string,
+  { endpoint_id: endpointId, url }: Pick<EndpointRow, 'endpoint_id' | 'url'>,
   { hasFailed, durationMs }: { readonly hasFailed: boolean; readonly durationMs: number },
 ): Promise<Date | null> {
   const { rows } = await sql<{ failing_since: Date | null }>`
     update tenant.webhook_endpoints
     set failing_since = case when ${hasFailed} then coalesce(failing_since, clock_timestamp()) end,
         last_duration_ms = ${durationMs}
-    where tenant_id = ${tenantId} and endpoint_id = ${endpointId}
+    where tenant_id = ${tenantId} and endpoint_id = ${endpointId} and url = ${url}
     returning failing_since
   `.execute(tx);
   return rows[0]?.failing_since ?? null;
 }
 
-/** Endpoints whose round is due for so long that its job must have been lost. By webhook_endpoints_by_round. */
+/**
+ * Endpoints whose round is due for so long that its job must have been lost, and those with a backlog to give up that
+ * nothing else would come to soon. A pass over the endpoints.
+ */
 export async function takeLostRounds(
   tx: SystemHandle,
   lostAfterMs: number,
@@ -99,7 +97,9 @@ export async function takeLostRounds(
     update tenant.webhook_endpoints set round_at = clock_timestamp(), round_token = gen_random_uuid()
     where (tenant_id, endpoint_id) in (
       select tenant_id, endpoint_id from tenant.webhook_endpoints
-      where round_at < clock_timestamp() - ${lostAfterMs}::float8 * interval '1 millisecond'
+      where deleted_at is null
+        and (round_at < clock_timestamp() - ${lostAfterMs}::float8 * interval '1 millisecond'
+          or given_up_until is not null and (round_at is null or round_at > clock_timestamp()))
       order by round_at limit 1000
       for update skip locked
     )
@@ -108,17 +108,24 @@ export async function takeLostRounds(
   return rows;
 }
 
-/** By primary key; others wait until the transaction ends. */
-export async function lockAnyEndpoint(
-  tx: SystemHandle,
-  tenantId: string,
-  endpointId: string,
-): Promise<EndpointRow | undefined> {
-  const { rows } = await sql<EndpointRow>`
-    select ${endpointColumns} from tenant.webhook_endpoints
-    where tenant_id = ${tenantId} and endpoint_id = ${endpointId} for update
+/** Endpoints that are gone for their tenants and still have rows, longest first. A pass over the endpoints. */
+export async function selectDeleted(tx: SystemHandle, limit: number): Promise<readonly EndpointName[]> {
+  const { rows } = await sql<EndpointName>`
+    select tenant_id, endpoint_id from tenant.webhook_endpoints where deleted_at is not null
+    order by deleted_at limit ${limit}
   `.execute(tx);
-  return rows[0];
+  return rows;
+}
+
+/** The row of an endpoint that is deleted and has no deliveries any more. By primary key. */
+export async function removeEndpoint(
+  tx: SystemHandle,
+  { tenant_id: tenantId, endpoint_id: endpointId }: EndpointName,
+): Promise<void> {
+  await sql`
+    delete from tenant.webhook_endpoints
+    where tenant_id = ${tenantId} and endpoint_id = ${endpointId} and deleted_at is not null
+  `.execute(tx);
 }
 
 /** By primary key; the caller holds the lock. */

@@ -19,9 +19,16 @@ export interface EndpointRow {
   readonly round_at: Date | null;
   readonly round_token: string | null;
   readonly created_by: string;
+  /** What waits and was made up to then is given up; null where nothing of it is left. */
+  readonly given_up_until: Date | null;
   readonly version: bigint;
   readonly created_at: Date;
   readonly changed_at: Date;
+}
+
+export interface EndpointName {
+  readonly tenant_id: string;
+  readonly endpoint_id: string;
 }
 
 export interface EndpointValues {
@@ -32,7 +39,7 @@ export interface EndpointValues {
 }
 
 export const endpointColumns = sql`tenant_id, endpoint_id, url, description, event_types, disabled_reason, signature, secret, public_key,
-  previous_secret, previous_until, failing_since, last_duration_ms, round_at, round_token, created_by, version, created_at,
+  previous_secret, previous_until, failing_since, last_duration_ms, round_at, round_token, created_by, given_up_until, version, created_at,
   changed_at`;
 
 /** By primary key. */
@@ -59,10 +66,17 @@ export async function insertEndpoint(
   return one(rows);
 }
 
-/** How many a tenant has: over its rows of the primary key, of which there are few. */
+/**
+ * How many a tenant has: over its rows of the primary key, of which there are few. Others who ask wait until the
+ * transaction ends, by the lock of the oldest, so that of many at once none is counted past the bound.
+ */
 export async function countEndpoints(tx: TenantHandle, tenantId: string): Promise<number> {
+  await sql`
+    select 1 from tenant.webhook_endpoints where tenant_id = ${tenantId} and deleted_at is null
+    order by created_at, endpoint_id limit 1 for update
+  `.execute(tx);
   const { rows } = await sql<{ count: bigint }>`
-    select count(*) as count from tenant.webhook_endpoints where tenant_id = ${tenantId}
+    select count(*) as count from tenant.webhook_endpoints where tenant_id = ${tenantId} and deleted_at is null
   `.execute(tx);
   return Number(rows[0]?.count ?? 0n);
 }
@@ -76,7 +90,7 @@ export async function selectEndpoints(
   if (page.after !== null && (await selectEndpoint(tx, tenantId, page.after)) === undefined) return null;
   const { rows } = await sql<EndpointRow>`
     select ${endpointColumns} from tenant.webhook_endpoints
-    where tenant_id = ${tenantId} and (
+    where tenant_id = ${tenantId} and deleted_at is null and (
       ${page.after}::uuid is null or (created_at, endpoint_id) < (
         select cursor.created_at, cursor.endpoint_id from tenant.webhook_endpoints cursor
         where cursor.tenant_id = ${tenantId} and cursor.endpoint_id = ${page.after}::uuid
@@ -94,25 +108,26 @@ export async function selectEndpoint(
   endpointId: string,
 ): Promise<EndpointRow | undefined> {
   const { rows } = await sql<EndpointRow>`
-    select ${endpointColumns} from tenant.webhook_endpoints where tenant_id = ${tenantId} and endpoint_id = ${endpointId}
+    select ${endpointColumns} from tenant.webhook_endpoints
+    where tenant_id = ${tenantId} and endpoint_id = ${endpointId} and deleted_at is null
   `.execute(tx);
   return rows[0];
 }
 
 /** By primary key; others wait until the transaction ends. */
 export async function lockEndpoint(
-  tx: TenantHandle,
+  tx: TenantHandle | SystemHandle,
   tenantId: string,
   endpointId: string,
 ): Promise<EndpointRow | undefined> {
   const { rows } = await sql<EndpointRow>`
     select ${endpointColumns} from tenant.webhook_endpoints
-    where tenant_id = ${tenantId} and endpoint_id = ${endpointId} for update
+    where tenant_id = ${tenantId} and endpoint_id = ${endpointId} and deleted_at is null for update
   `.execute(tx);
   return rows[0];
 }
 
-/** Writes what may change; the caller holds the lock. An endpoint that is enabled anew starts without a past. */
+/** Writes what may change; the caller holds the lock. An endpoint that is enabled anew or has moved starts without a past. */
 export async function updateEndpoint(
   tx: TenantHandle,
   tenantId: string,
@@ -122,7 +137,8 @@ export async function updateEndpoint(
   const { rows } = await sql<EndpointRow>`
     update tenant.webhook_endpoints
     set url = ${values.url}, description = ${values.description}, event_types = ${values.eventTypes}::text[],
-        failing_since = case when disabled_reason is null then failing_since end,
+        failing_since = case when disabled_reason is null and url = ${values.url} then failing_since end,
+        last_duration_ms = case when url = ${values.url} then last_duration_ms end,
         disabled_reason = ${values.disabledReason}, version = version + 1, changed_at = clock_timestamp()
     where tenant_id = ${tenantId} and endpoint_id = ${endpointId}
     returning ${endpointColumns}
@@ -147,6 +163,31 @@ export async function replaceSecret(
     returning ${endpointColumns}
   `.execute(tx);
   return one(rows);
+}
+
+/** From now on nothing that waits now is sent, though it may be given up later only. By primary key; the caller holds the lock. */
+export async function giveUpUntilNow(tx: TenantHandle, tenantId: string, endpointId: string): Promise<void> {
+  await sql`
+    update tenant.webhook_endpoints set given_up_until = clock_timestamp()
+    where tenant_id = ${tenantId} and endpoint_id = ${endpointId}
+  `.execute(tx);
+}
+
+/** Nothing is left of what was given up. By primary key; the caller holds the lock. */
+export async function forgetGivenUp(tx: TenantHandle, tenantId: string, endpointId: string): Promise<void> {
+  await sql`
+    update tenant.webhook_endpoints set given_up_until = null
+    where tenant_id = ${tenantId} and endpoint_id = ${endpointId}
+  `.execute(tx);
+}
+
+/** Gone for its tenant, to be deleted with its deliveries by the upkeep. By primary key; the caller holds the lock. */
+export async function markDeleted(tx: TenantHandle, tenantId: string, endpointId: string): Promise<void> {
+  await sql`
+    update tenant.webhook_endpoints
+    set deleted_at = clock_timestamp(), disabled_reason = coalesce(disabled_reason, 'tenant'), round_at = null, round_token = null
+    where tenant_id = ${tenantId} and endpoint_id = ${endpointId}
+  `.execute(tx);
 }
 
 /** With its deliveries. By primary key. */

@@ -136,7 +136,7 @@ export const systemGrants = {
   },
   /** Deletes old deliveries, and plans rounds anew whose job was lost. */
   'webhook-upkeep': {
-    'tenant.webhook_endpoints': ['select', 'update'],
+    'tenant.webhook_endpoints': ['select', 'update', 'delete'],
     'tenant.webhook_deliveries': ['select', 'delete'],
     'jobs.enqueue': ['execute'],
   },
