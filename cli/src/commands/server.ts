@@ -72,7 +72,7 @@ function addDatabaseCommands(program: Command, context: Context): void {
     .description('make the database logins and write their URLs to a file')
     .requiredOption('--admin-url <url>', 'a login that may create roles')
     .option('--database <name>', 'the database to set up (default: that of the URL)')
-    .option('--output <file>', 'where the URLs go (default: database-urls.json)')
+    .option('--output <file>', 'where the URLs go (default: database-urls.env)')
     .option(...json)
     .addHelpText('after', example('stoa db setup --admin-url postgres://admin@db.example:5432/stoa'))
     .action((flags: ServerFlags & { adminUrl: string; database?: string; output?: string }) =>
@@ -104,6 +104,16 @@ function addDatabaseCommands(program: Command, context: Context): void {
     .option(...json)
     .addHelpText('after', example('stoa db status'))
     .action((flags: ServerFlags) => runServer(context, ['db', 'status'], flags));
+  db.command('after-restore')
+    .description(
+      "set the event log's positions right in a database that was restored, while no process runs on it",
+    )
+    .option('--dry-run', 'only say what would change')
+    .option(...json)
+    .addHelpText('after', example('stoa db after-restore --dry-run', 'stoa db after-restore'))
+    .action((flags: ServerFlags & { dryRun?: boolean }) =>
+      runServer(context, ['db', 'after-restore', ...(flags.dryRun === true ? ['--dry-run'] : [])], flags),
+    );
   addOperatorKeyCommand(db, context);
 }
 

@@ -21,6 +21,7 @@ const help = `Stoa: the AI platform that one operator runs for many tenants.
   db setup --admin-url URL    make the database logins and write their URLs to a file
   db migrate [--contract]     bring the schema up to this version; --contract: also take away what older ones used
   db status                   show what has applied, what is pending, and which processes that waits for
+  db after-restore            set the event log's positions right in a database that was restored; --dry-run
   db operator-key             make an operator key
   apply                       make the entries of stoa.yaml the ones in effect
   config print [--origins]    show every setting, secrets redacted

@@ -121,7 +121,7 @@ async function composeModules(input: ComposeInput, eventLog: EventLog): Promise<
     leaderTasks,
     health: [
       ...(shared.health ? [shared.health] : []),
-      eventLog.health,
+      ...eventLog.health,
       ...events.health,
       quotas.health,
       ...control.health,
@@ -175,6 +175,7 @@ function composeEventLog({ settings, db, telemetry: { logger, metrics } }: Compo
       wake: { listenUrl: settings.systemDatabaseUrl ?? settings.databaseUrl },
       horizon: { limitMs: settings.eventHorizonLimitMs },
       days: settings.retentionEventsDays,
+      relay: settings.natsUrl === null ? null : settings.natsStream,
     },
   );
 }

@@ -10,11 +10,11 @@ import { createTelemetry, type Telemetry } from '#telemetry';
 import type { LoadedSettings } from './config.ts';
 import { type DataDirectory, openDataDirectory } from './data-directory.ts';
 import { openConfiguredDatabase, prepareSchema } from './database.ts';
-import { migrateCommand, statusCommand } from './schema-commands.ts';
+import { afterRestoreCommand, migrateCommand, statusCommand } from './schema-commands.ts';
 import { migrationSets } from './migrations.ts';
 import { stoaVersion } from './version.ts';
 
-/** `db setup`, `db migrate`, `db status`, `db operator-key`; each with `--json`. `load` reads the settings, which `setup` does not need. */
+/** `db setup`, `db migrate`, `db status`, `db after-restore`, `db operator-key`; each with `--json`. `load` reads the settings, which `setup` does not need. */
 export async function databaseCommand(args: readonly string[], load: () => LoadedSettings): Promise<void> {
   const { values, positionals } = parseArgs({
     args: [...args],
@@ -25,6 +25,7 @@ export async function databaseCommand(args: readonly string[], load: () => Loade
       output: { type: 'string', default: 'database-urls.env' },
       name: { type: 'string', default: 'operator' },
       contract: { type: 'boolean', default: false },
+      'dry-run': { type: 'boolean', default: false },
       role: { type: 'string', default: 'operator' },
       json: { type: 'boolean', default: false },
     },
@@ -41,6 +42,17 @@ export async function databaseCommand(args: readonly string[], load: () => Loade
       );
     case 'status':
       return withDatabase(load(), (db) => statusCommand(db, migrationSets, say));
+    case 'after-restore': {
+      const loaded = load();
+      const { natsUrl, natsStream } = loaded.settings;
+      return withServedSchema(loaded, (db) =>
+        afterRestoreCommand(db, migrationSets, {
+          dryRun: values['dry-run'],
+          stream: natsUrl === null ? null : natsStream,
+          say,
+        }),
+      );
+    }
     case 'operator-key': {
       const role = operatorRoles.find((known) => known === values.role);
       if (role === undefined) {
@@ -57,7 +69,7 @@ export async function databaseCommand(args: readonly string[], load: () => Loade
     default:
       throw new AppError(
         'invalid_configuration',
-        'Say `db setup --admin-url URL [--database NAME] [--output FILE]`, `db migrate [--contract]`, `db status` or `db operator-key [--name NAME] [--role operator|operator-readonly]`.',
+        'Say `db setup --admin-url URL [--database NAME] [--output FILE]`, `db migrate [--contract]`, `db status`, `db after-restore [--dry-run]` or `db operator-key [--name NAME] [--role operator|operator-readonly]`.',
       );
   }
 }

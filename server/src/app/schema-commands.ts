@@ -8,6 +8,7 @@ import {
   type SchemaState,
   type ServingProcess,
 } from '#db';
+import { type Settled, settleEventLog } from '#events';
 import { AppError } from '#kernel';
 
 /** Prints the one for programs or the other for people. */
@@ -83,6 +84,80 @@ const stateLines: Readonly<Record<SchemaState, string>> = {
   behind: 'The schema is older than this version needs: run `stoa db migrate`.',
   ahead: 'The schema is newer than this version serves: start the newer version.',
 };
+
+export interface AfterRestoreOptions {
+  /** Says what it would do, having done it and rolled it back. */
+  readonly dryRun: boolean;
+  /** The stream of NATS in the settings; null where there is none. */
+  readonly stream: string | null;
+  readonly say: Say;
+}
+
+/**
+ * `stoa db after-restore`: sets the event log's positions right in a database that was restored. Throws `conflict` while
+ * processes of Stoa run on it.
+ */
+export async function afterRestoreCommand(
+  db: Pick<Database, 'schemaStatus' | 'withOperator'>,
+  sets: readonly MigrationSet[],
+  { dryRun, stream, say }: AfterRestoreOptions,
+): Promise<void> {
+  const { processes } = await db.schemaStatus(sets);
+  const alive = processes.filter((one) => one.isAlive);
+  if (alive.length > 0 && !dryRun) {
+    const named = alive.map(describeProcess).join('; ');
+    throw new AppError(
+      'conflict',
+      `Processes run on this database: ${named}. End them, and run \`stoa db after-restore\` again.`,
+    );
+  }
+  const settled = await settleEventLog(db, { operator: 'system:command' }, dryRun);
+  say(settledValue(settled, dryRun), settledLines(settled, dryRun, stream).join('\n'));
+}
+
+function settledValue(
+  { foreign, events, places, relays, replays, consumers }: Settled,
+  dryRun: boolean,
+): object {
+  return {
+    dry_run: dryRun,
+    found: {
+      places_ahead: foreign.places,
+      relays_ahead: foreign.relays,
+      events_ahead: foreign.hasEvents,
+      other_server: foreign.isOtherServer,
+    },
+    events,
+    places,
+    relays,
+    replays,
+    consumers,
+  };
+}
+
+function settledLines(
+  { events, places, consumers }: Settled,
+  dryRun: boolean,
+  stream: string | null,
+): string[] {
+  const isMoved = places > 0 || events > 0;
+  const lines = isMoved
+    ? [
+        `${events} events ${dryRun ? 'would get' : 'got'} new positions, ${places} places of consumers ${dryRun ? 'would move' : 'moved'} with them.`,
+        ...consumers.map(
+          ({ name, unread }) =>
+            `  ${name}: ${unread} events ${dryRun ? 'would be' : 'are'} handed over; those that its inbox knows are passed over`,
+        ),
+      ]
+    : ["The positions of the event log are this server's: none has to move."];
+  if (dryRun) return [...lines, 'Nothing was changed.'];
+  lines.push('The log has a new id.');
+  if (stream !== null)
+    lines.push(
+      `Next: delete the stream ${stream} of NATS (\`nats stream rm ${stream}\`), or name another with STOA_NATS_STREAM and STOA_NATS_SUBJECT; it is not gone on with.`,
+    );
+  return lines;
+}
 
 const described = (migration: Migration): string => `${migrationLabel(migration)} (${migration.phase})`;
 

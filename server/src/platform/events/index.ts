@@ -16,5 +16,6 @@ export { createNatsEvents, type LeasePort, type NatsEvents, type NatsSettings } 
 export { partitionCount, partitionOf } from './partition.ts';
 export type { HorizonCulprit, HorizonState, HorizonWatch } from './horizon.ts';
 export { appendEvents } from './publish.ts';
+export { type Settled, settleEventLog } from './settle.ts';
 export type { WakeUps } from './wake.ts';
 export type * from './types.ts';

@@ -15,6 +15,14 @@ import {
   type EventLogSettings,
 } from './index.ts';
 
+/** Nobody looks at them. */
+const noMetrics: MetricRegistry = {
+  counter: () => nothing,
+  gauge: () => nothing,
+  histogram: () => nothing,
+  observedGauge: () => undefined,
+};
+
 const nothing = { add: () => undefined, set: () => undefined, observe: () => undefined };
 
 async function until(
@@ -116,7 +124,7 @@ for (const adapter of testedAdapters()) {
     });
 
     test('the days of the log are made ahead, again without harm, and dropped only past their retention', async () => {
-      const days = createEventDays({ db: database.db, logger: silentLogger });
+      const days = createEventDays({ db: database.db, logger: silentLogger, metrics: noMetrics });
       const partitions = async (): Promise<string[]> => {
         const { rows } = await database.db.withTenant({ tenantId }, (tx) =>
           sql<{ name: string }>`
@@ -132,7 +140,10 @@ for (const adapter of testedAdapters()) {
       await days.expire();
       assert.deepEqual(await partitions(), made, 'nothing young is dropped');
       // As if eight days had gone by: the day before today is past the retention of no time at all.
-      await createEventDays({ db: database.db, logger: silentLogger }, -1).expire();
+      await createEventDays(
+        { db: database.db, logger: silentLogger, metrics: noMetrics },
+        { days: -1 },
+      ).expire();
       const left = await partitions();
       assert.deepEqual(left, made.slice(1), 'today, which has ended by tomorrow');
       await days.prepare();
@@ -212,7 +223,7 @@ describe('other processes on PostgreSQL', { skip }, () => {
         'the idle writer is the oldest',
         60_000,
       );
-      await until(() => !log.health.isHealthy(), 'the alarm');
+      await until(() => !log.horizon.health.isHealthy(), 'the alarm');
       assert.ok(Number(gauge('stoa_event_horizon_age_seconds')) > 0.4);
       assert.deepEqual(await culprit(), {
         database: rows[0]?.database,
@@ -224,7 +235,7 @@ describe('other processes on PostgreSQL', { skip }, () => {
       const alarm = lines.find(({ level }) => level === 'error');
       assert.equal(alarm?.message, 'an old transaction holds the delivery of events back');
       await writer.query('rollback');
-      await until(() => log.health.isHealthy(), 'the end of the alarm', 60_000);
+      await until(() => log.horizon.health.isHealthy(), 'the end of the alarm', 60_000);
     } finally {
       await log.horizon.stop();
       await writer.end();

@@ -1,8 +1,12 @@
 import type { TimerTask } from '#jobs';
+import { longestHoldDays } from '../retention.ts';
 import { expireConsumed } from './deliveries.sql.ts';
 
-/** A week beyond the log itself, so that nothing the log or a carrier may still bring is taken for new. */
-const daysBeyondTheLog = 7;
+/**
+ * A week beyond the log itself, and as long as it may be held for a reader, so that nothing the log or a carrier may still
+ * bring is taken for new.
+ */
+const daysBeyondTheLog = longestHoldDays + 7;
 const rowsAtOnce = 10_000;
 
 /** Once an hour: forgets what consumers have handled, once no carrier can bring it any more. */

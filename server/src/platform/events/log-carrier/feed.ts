@@ -230,7 +230,7 @@ export class Feed {
   takeLeft(): readonly PlaceMove[] {
     const left = [...this.#slots.values()].filter((slot) => slot.isLeaving && slot.delivering === null);
     for (const slot of left) this.#slots.delete(slot.partition);
-    return left.map((slot) => ({ partition: slot.partition, fence: slot.fence, cursor: slot.place }));
+    return left.map((slot) => ({ partition: slot.partition, fence: slot.fence, cursor: currentPlace(slot) }));
   }
 
   /** Begins whatever can be delivered now. */
@@ -278,7 +278,8 @@ export class Feed {
   }
 }
 
+/** A partition that has nothing to do is as far as the log was read for it, also when it leaves. */
 function currentPlace(slot: Slot): EventCursor {
-  const isIdle = slot.queue.length === 0 && slot.delivering === null && !slot.isLeaving;
+  const isIdle = slot.queue.length === 0 && slot.delivering === null;
   return isIdle ? slot.read : slot.place;
 }
