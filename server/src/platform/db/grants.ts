@@ -33,6 +33,7 @@ export const systemGrants = {
     'platform.event_places': ['select'],
     'platform.event_relays': ['select', 'insert', 'update'],
     'platform.event_log_identity': ['select'],
+    'platform.database_server': ['execute'],
   },
   /** Shares the partitions of consumers, keeps their places, and stores what did not go through at once. */
   'event-dispatch': {
@@ -68,8 +69,16 @@ export const systemGrants = {
     'tenant.events': ['insert'],
     'platform.hold_fence': ['execute'],
   },
-  /** Makes the partitions of the coming days and drops the expired, through definer functions only. */
+  /**
+   * Makes the partitions of the coming days and drops the expired, through definer functions only; of the event log it
+   * reads who has not read a day yet.
+   */
   partitions: {
+    'tenant.events': ['select'],
+    'platform.event_places': ['select'],
+    'platform.event_relays': ['select'],
+    'platform.event_log_identity': ['select'],
+    'platform.database_server': ['execute'],
     'platform.make_partitions': ['execute'],
     'platform.drop_partitions': ['execute'],
     'platform.make_month_partitions': ['execute'],
