@@ -7,7 +7,10 @@
  *
  * The first control process migrates the database and makes the keys of the first start; the others get copies of its
  * credentials, so that there is one demo tenant. STOA_NATS_URL and STOA_REDIS_URL are taken from the environment, else
- * the local servers where they answer.
+ * the local servers where they answer; set to nothing, there is none.
+ *
+ * Killed by force, its processes notice and drain; the next start waits for those that are still there, and says so. Two at
+ * once in one folder are refused.
  */
 import { randomBytes } from 'node:crypto';
 import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
@@ -16,7 +19,8 @@ import path from 'node:path';
 import { parseArgs } from 'node:util';
 import pg from 'pg';
 import { type Backend, type Balancer, startBalancer } from './cluster/balancer.ts';
-import { Member } from './cluster/member.ts';
+import { endLeftOvers, forgetProcess, notedProcess, noteProcess } from './cluster/left-over.ts';
+import { Member, stopWithinMs } from './cluster/member.ts';
 import { startInOrder } from './cluster/start.ts';
 import { StatusBoard } from './cluster/status.ts';
 
@@ -85,9 +89,9 @@ async function sharedEnvironment(): Promise<Record<string, string>> {
     STOA_NATS_STREAM: process.env['STOA_NATS_STREAM'] ?? `STOA_${databaseWord().toUpperCase()}`,
     STOA_NATS_SUBJECT: process.env['STOA_NATS_SUBJECT'] ?? `stoa.${databaseWord()}`,
   };
-  if (!process.env['STOA_NATS_URL'] && (await answers(4222)))
+  if (process.env['STOA_NATS_URL'] === undefined && (await answers(4222)))
     environment['STOA_NATS_URL'] = 'nats://127.0.0.1:4222';
-  if (!process.env['STOA_REDIS_URL'] && (await answers(6379)))
+  if (process.env['STOA_REDIS_URL'] === undefined && (await answers(6379)))
     environment['STOA_REDIS_URL'] = 'redis://127.0.0.1:6379';
   return environment;
 }
@@ -137,6 +141,29 @@ function watch(members: readonly Member[], backends: readonly Backend[], board: 
   }, lookEveryMs);
 }
 
+function say(line: string): void {
+  process.stderr.write(`cluster: ${line}\n`);
+}
+
+/** The file that notes this very program. */
+const ownFile = path.join(options.folder, 'cluster.json');
+
+/** Nobody else may be at the folder or at a port: whatever answers at a member's port would be taken for the member. */
+async function claimPlaces(members: readonly Member[]): Promise<void> {
+  const notes = members.map((member) => ({ name: member.settings.name, file: member.processFile }));
+  await endLeftOvers(notes, say, stopWithinMs);
+  const ports = [
+    Number(options.port),
+    ...members.flatMap(({ settings: { port, adminPort } }) => [port, adminPort]),
+  ];
+  for (const port of ports) {
+    if (await answers(port))
+      throw new Error(
+        `something that is not of this cluster listens at 127.0.0.1:${port}; end it, or choose others with --port`,
+      );
+  }
+}
+
 /** Nothing new is taken; gateways finish what they have, and only then do the others go. */
 async function drain(members: readonly Member[], backends: readonly Backend[], balancer: Balancer | null) {
   const closing = balancer?.stop(balancerGraceMs);
@@ -150,6 +177,13 @@ async function drain(members: readonly Member[], backends: readonly Backend[], b
 
 async function main(): Promise<void> {
   mkdirSync(options.folder, { recursive: true, mode: 0o700 });
+  const other = notedProcess(ownFile);
+  if (other !== null) {
+    say(`a cluster runs in ${options.folder} already (process ${other}); end it, or choose another --folder`);
+    process.exitCode = 1;
+    return;
+  }
+  noteProcess(ownFile, process.pid);
   await makeDatabase(options.database);
   const members = makeMembers(await sharedEnvironment());
   const backends: Backend[] = members
@@ -163,11 +197,13 @@ async function main(): Promise<void> {
     ending ??= drain(members, backends, balancer).then(() => {
       board.draw();
       clearInterval(drawing);
+      forgetProcess(ownFile);
     });
   };
   process.on('SIGINT', end);
   process.on('SIGTERM', end);
   try {
+    await claimPlaces(members);
     await startInOrder(members, untilReady);
     balancer = await startBalancer(Number(options.port), backends);
     const admin = members[0]?.settings.adminPort ?? 0;
@@ -177,7 +213,7 @@ async function main(): Promise<void> {
     );
     board.restart();
   } catch (error) {
-    process.stderr.write(`cluster: ${error instanceof Error ? error.message : String(error)}\n`);
+    say(error instanceof Error ? error.message : String(error));
     process.exitCode = 1;
     end();
   }

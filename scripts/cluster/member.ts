@@ -1,8 +1,9 @@
 /** One process of the cluster: started, watched by its /readyz, started again when it dies, drained at the end. */
 import { type ChildProcess, spawn } from 'node:child_process';
-import { createWriteStream, mkdirSync, readFileSync } from 'node:fs';
+import { closeSync, mkdirSync, openSync, readFileSync } from 'node:fs';
 import { get } from 'node:http';
 import path from 'node:path';
+import { forgetProcess, noteProcess } from './left-over.ts';
 
 export type MemberState = 'starting' | 'ready' | 'degraded' | 'not ready' | 'draining' | 'down';
 
@@ -16,9 +17,10 @@ export interface MemberSettings {
   readonly environment: Readonly<Record<string, string>>;
 }
 
+const followParent = path.join(import.meta.dirname, 'follow-parent.mjs');
 const mainFile = path.join(import.meta.dirname, '..', '..', 'server', 'src', 'main.ts');
 /** Far beyond every deadline of a drain: a process that hangs must not keep the others. */
-const stopWithinMs = 60_000;
+export const stopWithinMs = 60_000;
 /** A process that dies at once is not started in a circle. */
 const restartAfterMs = 1_000;
 
@@ -48,6 +50,11 @@ export class Member {
     return path.join(this.settings.folder, 'stoa.log');
   }
 
+  /** Notes the process, so that a later start knows it again where this one ends without a word. */
+  get processFile(): string {
+    return path.join(this.settings.folder, 'process.json');
+  }
+
   /** Resident memory in MiB; null where the process is gone or this is not Linux. */
   get residentMiB(): number | null {
     if (this.pid === null) return null;
@@ -63,7 +70,10 @@ export class Member {
     const { roles, port, adminPort, environment } = this.settings;
     this.starts += 1;
     this.state = 'starting';
-    const child = spawn(process.execPath, ['--max-semi-space-size=16', mainFile, 'serve', ...roles], {
+    const args = ['--max-semi-space-size=16', '--import', followParent, mainFile, 'serve', ...roles];
+    // The file itself and no pipe to here: the last words of a process that outlives this one are kept.
+    const log = openSync(this.logFile, 'a', 0o600);
+    const child = spawn(process.execPath, args, {
       env: {
         ...process.env,
         ...environment,
@@ -71,15 +81,16 @@ export class Member {
         STOA_LISTEN: `127.0.0.1:${port}`,
         STOA_ADMIN_LISTEN: `127.0.0.1:${adminPort}`,
       },
-      stdio: ['ignore', 'pipe', 'pipe'],
+      // The pipe to its standard input is never written to: it tells the child that this process lives.
+      stdio: ['pipe', log, log],
       // A group of its own: Ctrl-C reaches this program alone, which then drains the processes in their order.
       detached: true,
     });
     this.#child = child;
-    const log = createWriteStream(this.logFile, { flags: 'a', mode: 0o600 });
-    child.stdout.pipe(log, { end: false });
-    child.stderr.pipe(log, { end: false });
-    child.once('exit', () => this.#onExit(log));
+    child.stdin.on('error', () => undefined);
+    if (child.pid !== undefined) noteProcess(this.processFile, child.pid);
+    closeSync(log);
+    child.once('exit', () => this.#onExit());
   }
 
   /** Asks /readyz once. */
@@ -109,8 +120,8 @@ export class Member {
     clearTimeout(cut);
   }
 
-  #onExit(log: NodeJS.WritableStream): void {
-    log.end();
+  #onExit(): void {
+    forgetProcess(this.processFile);
     this.#child = null;
     this.state = 'down';
     this.degraded = [];
