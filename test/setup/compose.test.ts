@@ -47,6 +47,23 @@ describe('the Compose file', () => {
   });
 });
 
+describe('the servers of the Compose file', () => {
+  test('Redis has a bound and a policy, since its defaults are no bound and refused writes', () => {
+    const text = readFileSync(path.join(folder, 'docker-compose.yaml'), 'utf8');
+    const [redis = ''] = text.slice(text.indexOf('\n  redis:\n') + 1).split(/\n\n/);
+    assert.match(redis, /- --maxmemory\n\s+- "\$\{REDIS_MAX_MEMORY:-\d+mb\}"\n/);
+    assert.match(redis, /- --maxmemory-policy\n\s+- allkeys-lru\n/);
+  });
+
+  test('the balancer looks up again where its gateways are, and starts without one', () => {
+    const text = readFileSync(path.join(folder, 'haproxy.cfg'), 'utf8');
+    const [, name = ''] = /^resolvers (\w+)$/m.exec(text) ?? [];
+    assert.notEqual(name, '', 'there are resolvers');
+    assert.match(text, new RegExp(`^ {2}default-server .*resolvers ${name} init-addr \\S*none$`, 'm'));
+    assert.match(text, /^ {2}hold valid \d+s$/m);
+  });
+});
+
 describe('the start of an image', () => {
   test('reads the file of settings without running it, and keeps what the environment has', () => {
     const scratch = mkdtempSync(path.join(tmpdir(), 'stoa-start-'));
