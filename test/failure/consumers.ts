@@ -1,6 +1,6 @@
 /**
  * Two processes that consume events under load, on the code of the platform, each writing a row for every event that it
- * handles; and changes of a tenant, so that there are keys whose order can be broken.
+ * handles; and changes of all tenants in turn, so that there are keys whose order can be broken.
  */
 import assert from 'node:assert/strict';
 import { type ChildProcess, spawn } from 'node:child_process';
@@ -9,6 +9,7 @@ import path from 'node:path';
 import pg from 'pg';
 import { request } from 'undici';
 import { type Platform, until } from './platform.ts';
+import type { FailureTenant } from './tenants.ts';
 
 const eventsFolder = path.join(import.meta.dirname, '../../server/src/platform/events/dispatch/testing');
 const program = path.join(eventsFolder, 'counting-process.ts');
@@ -17,7 +18,7 @@ const changeEveryMs = 100;
 
 export interface Consumers {
   readonly pids: readonly number[];
-  /** Changes of the demo tenant that were answered with 200. */
+  /** Changes of tenants that were answered with 200. */
   readonly changes: number;
   /** Waits until every event has had its effect, and holds the effects against the log. */
   check(): Promise<{ readonly events: number; readonly keys: number }>;
@@ -63,29 +64,37 @@ class Counter {
   }
 }
 
-export async function startConsumers(platform: Platform, natsUrl: string): Promise<Consumers> {
+export async function startConsumers(
+  platform: Platform,
+  natsUrl: string,
+  tenants: readonly FailureTenant[],
+  leaseMs: number,
+): Promise<Consumers> {
   const { databaseUrls, credentials } = platform;
   await withClient(databaseUrls.migration, async (client) => {
     await client.query(readFileSync(path.join(eventsFolder, 'migrations/0001-effects.sql'), 'utf8'));
   });
-  const args = [JSON.stringify(databaseUrls), natsUrl];
+  const args = [JSON.stringify(databaseUrls), natsUrl, String(leaseMs)];
   const counters = [new Counter(args), new Counter(args)];
   let changes = 0;
+  let turn = 0;
   let isChanging = false;
   const change = async (): Promise<void> => {
+    const changed = tenants[turn % tenants.length];
     const control = platform.controls.find(({ state }) => state === 'ready' || state === 'degraded');
-    if (isChanging || control === undefined) return;
+    if (isChanging || control === undefined || changed === undefined) return;
     isChanging = true;
     try {
-      const url = `http://127.0.0.1:${control.settings.adminPort}/control/v1/tenants/${credentials.demo.tenantId}`;
+      const url = `http://127.0.0.1:${control.settings.adminPort}/control/v1/tenants/${changed.id}`;
       const answer = await request(url, {
         method: 'PATCH',
         headers: { authorization: `Bearer ${credentials.operatorKey}`, 'content-type': 'application/json' },
-        body: JSON.stringify({ name: `Demo ${changes}` }),
+        body: JSON.stringify({ name: `Same name ${Math.floor(turn / tenants.length)}` }),
         signal: AbortSignal.timeout(5_000),
       });
       await answer.body.dump();
       if (answer.statusCode === 200) changes += 1;
+      turn += 1;
     } catch {
       // Its process or the database was just taken away; the next change comes soon.
     } finally {
@@ -129,7 +138,7 @@ async function checkEffects(client: pg.Client): Promise<{ events: number; keys: 
   const counts = async (): Promise<{ events: number; handled: number }> => {
     const { rows } = await client.query<{ events: number; handled: number }>(
       `select count(*)::int as events, count(f.event_id)::int as handled from tenant.events e
-       left join (select distinct event_id from tenant.test_effects) f using (event_id)
+       left join (select distinct tenant_id, event_id from tenant.test_effects) f using (tenant_id, event_id)
        where ${wanted} and e.appended_at < $1`,
       [before],
     );
@@ -143,7 +152,7 @@ async function checkEffects(client: pg.Client): Promise<{ events: number; keys: 
   const { rows: twice } = await client.query(
     'select event_id, count(*)::int from tenant.test_effects group by 1 having count(*) > 1',
   );
-  assert.deepEqual(twice, [], 'no event has its effect twice');
+  assert.deepEqual(twice, [], 'no event has its effect twice, in one tenant or in two');
   const { rows: strays } = await client.query(
     'select event_id from tenant.test_effects f where not exists (select from tenant.events e where e.tenant_id = f.tenant_id and e.event_id = f.event_id)',
   );
@@ -152,12 +161,12 @@ async function checkEffects(client: pg.Client): Promise<{ events: number; keys: 
     `select key, keyversion, previous from (
        select key, keyversion, lag(keyversion) over (partition by tenant_id, key order by effect_id) as previous
        from tenant.test_effects f where exists (
-         select from tenant.events e where e.event_id = f.event_id and e.type = 'control.changed.v1')) as steps
+         select from tenant.events e where e.tenant_id = f.tenant_id and e.event_id = f.event_id and e.type = 'control.changed.v1')) as steps
      where keyversion <> previous + 1`,
   );
   assert.deepEqual(disordered, [], 'the effects of a key come in the order of its versions');
   const { rows: keys } = await client.query<{ keys: number }>(
-    `select count(distinct key)::int as keys from tenant.events where type = 'control.changed.v1'`,
+    `select count(distinct (tenant_id, key))::int as keys from tenant.events where type = 'control.changed.v1'`,
   );
   return { events: found.events, keys: keys[0]?.keys ?? 0 };
 }

@@ -6,7 +6,8 @@
  *   STOA_FAILURE_SECONDS=6 npm run test:services  the short version, which CI runs
  *
  * Two gateways behind a TCP balancer and two control processes, on a PostgreSQL, a NATS and a Redis of the test's own;
- * 200 requests a second, every third a stream; two processes consume the events of them and of a tenant's changes. All of
+ * 200 requests a second of four tenants that call everything the same, every third a stream; two processes consume the events
+ * of them and of the tenants' changes, and no tenant may see what is another's. All of
  * these reach PostgreSQL, NATS and Redis by way of a TCP proxy each, which delays, narrows, cuts and silences the line. Each
  * scenario prints its seed, its counts and the longest time without a completed answer. STOA_TEST_SEED repeats the moments
  * of a run.
@@ -24,10 +25,11 @@ import {
 } from '../../server/src/testing/misbehaving-upstream.ts';
 import { createFaultProxy, type FaultProxy, type Faults } from '../../server/src/testing/fault-proxy.ts';
 import { usesPostgres } from '../journeys/stoa-process.ts';
-import { checkRecords } from './check.ts';
+import { checkRecords, longestLeaseMs } from './check.ts';
 import { type Consumers, startConsumers } from './consumers.ts';
 import { type ClientView, startLoad } from './load.ts';
 import { type Platform, startPlatform } from './platform.ts';
+import { checkSeen, type FailureTenant, makeTenants } from './tenants.ts';
 import { missingPrograms, ownNats, ownPostgres, ownRedis, type OwnServer } from './servers.ts';
 
 const seconds = Number(process.env['STOA_FAILURE_SECONDS'] ?? 4);
@@ -41,8 +43,15 @@ const skip = !usesPostgres
     : false;
 /** What a client's connection may still meet after a gateway died: a socket that its own side has not seen closed. */
 const racingMs = 300;
-/** Longer than any lease. */
-const pausedMs = Math.max(8_000, Math.min(20_000, seconds * 300));
+/** Of jobs, stored events, replays, leader tasks, the relay and the partitions: the least that may be set, and theirs is no more. */
+const leaseMs = 10_000;
+/**
+ * How long a process stands still: longer than every lease by which it may hold work. The long run also outlasts the announcement
+ * of a process (20 s), behind which migrations wait. (What a webhook's round has put aside comes again after a minute; there
+ * are no webhooks here.)
+ */
+const pausedMs = Math.max(leaseMs + 2_000, Math.min(25_000, seconds * 420));
+const tenantCount = 4;
 
 interface Servers {
   readonly database: Awaited<ReturnType<typeof ownPostgres>>;
@@ -58,6 +67,7 @@ let servers: Servers;
 let lines: Lines;
 let platform: Platform;
 let consumers: Consumers;
+let tenants: readonly FailureTenant[];
 /** A small file system for the journal of the first gateway; null where none can be mounted. */
 let smallDisk: string | null = null;
 
@@ -85,26 +95,44 @@ async function underLoad(
   await platform.ready();
   const load = startLoad({
     url: platform.url,
-    keys: [platform.credentials.demo.apiKey],
+    keys: tenants.map(({ key }) => key),
     perSecond,
     models: ['slow:20', 'ok:5'],
     timeoutMs: 60_000,
   });
   const startedMs = performance.now();
+  const startedAt = new Date(Date.now() - 1_000);
   await pause(momentMs());
   const blowMs = performance.now();
   await blow();
   await pause(Math.max(1_000, seconds * 1_000 - (performance.now() - startedMs)));
   const view = await load.stop();
+  const stoppedMs = performance.now();
   await platform.ready();
-  const { records } = await checkRecords(servers.database.url, view);
+  const readyMs = performance.now();
+  const { records } = await checkRecords(servers.database.url, tenants, view);
+  const seen = await checkSeen(platform.url, tenants, view, startedAt);
   const { events } = await consumers.check();
+  const took = (fromMs: number, toMs: number): string => ((toMs - fromMs) / 1_000).toFixed(1);
   const refused = [...view.refused].map(([what, count]) => `${count} x ${what}`).join(', ') || 'none';
   process.stdout.write(
     `${name}: seed ${seed}, ${view.sent} sent, ${view.completed.size} completed, ${view.lost.length} lost, refused: ` +
-      `${refused}, longest time without an answer ${view.longestGapMs.toFixed(0)} ms, ${records} records and ${events} events in all, ${consumers.changes} changes\n`,
+      `${refused}, longest time without an answer ${view.longestGapMs.toFixed(0)} ms, ${records} records and ${events} events in all, ${seen} requests seen by ${tenants.length} tenants, ${consumers.changes} changes; all ready again after ${took(stoppedMs, readyMs)} s, checked in ${took(readyMs, performance.now())} s\n`,
   );
   return { view, blowMs };
+}
+
+/** Stops a process for longer than every lease that anybody holds then, and lets it go on. */
+async function standStill(pid: number | null): Promise<void> {
+  signal(pid, 'SIGSTOP');
+  const leftMs = await longestLeaseMs(servers.database.url);
+  process.stdout.write(`  stopped for ${pausedMs} ms; the longest lease has ${leftMs.toFixed(0)} ms left\n`);
+  await pause(pausedMs);
+  signal(pid, 'SIGCONT');
+  assert.ok(
+    leftMs > 0 && leftMs < pausedMs,
+    `a lease has ${leftMs} ms left, so the stop does not outlast it`,
+  );
 }
 
 /** Kills a server, and starts it again a second later; meanwhile its port refuses, as it would without a proxy. */
@@ -190,12 +218,14 @@ describe('under load', { skip }, () => {
         STOA_CLUSTER_SECRET: 'a-secret-of-the-failure-tests-0123456789abcdef',
         STOA_LOG_LEVEL: 'warn',
         STOA_DRAIN_DELAY_MS: '3000',
+        STOA_LEASE_MS: String(leaseMs),
       },
       smallDisk === null
         ? {}
         : { STOA_JOURNAL_DIR: path.join(smallDisk, 'journal'), STOA_JOURNAL_SEGMENT_BYTES: '256KiB' },
     );
-    consumers = await startConsumers(platform, `nats://127.0.0.1:${lines.nats.port}`);
+    tenants = await makeTenants(platform.credentials, tenantCount);
+    consumers = await startConsumers(platform, `nats://127.0.0.1:${lines.nats.port}`, tenants, leaseMs);
   });
 
   after(async () => {
@@ -236,20 +266,14 @@ describe('under load', { skip }, () => {
 
   test('a gateway that is stopped for longer than every lease goes on where it was', async () => {
     const { view } = await underLoad('SIGSTOP of a gateway', async () => {
-      const { pid } = first(platform.gateways);
-      signal(pid, 'SIGSTOP');
-      await pause(pausedMs);
-      signal(pid, 'SIGCONT');
+      await standStill(first(platform.gateways).pid);
     });
     assertNothingLost(view);
   });
 
   test('a control process that is stopped for longer than every lease harms nothing', async () => {
     const { view } = await underLoad('SIGSTOP of a control process', async () => {
-      const { pid } = first(platform.controls);
-      signal(pid, 'SIGSTOP');
-      await pause(pausedMs);
-      signal(pid, 'SIGCONT');
+      await standStill(first(platform.controls).pid);
     });
     assertNothingLost(view);
   });
@@ -263,10 +287,7 @@ describe('under load', { skip }, () => {
 
   test('a consumer that is stopped for longer than every lease makes no effect twice', async () => {
     const { view } = await underLoad('SIGSTOP of a consumer', async () => {
-      const pid = first(consumers.pids);
-      signal(pid, 'SIGSTOP');
-      await pause(pausedMs);
-      signal(pid, 'SIGCONT');
+      await standStill(first(consumers.pids));
     });
     assertNothingLost(view);
   });
@@ -302,7 +323,7 @@ describe('under load', { skip }, () => {
       await restart('database');
     });
     assert.deepEqual(view.lost, []);
-    // The tenant changes all the time here. A change that was announced and can't be read yet might be a revocation, so
+    // The tenants change all the time here. A change that was announced and can't be read yet might be a revocation, so
     // its keys are refused until the database is back; keys without such a change go on.
     for (const refusal of view.refused.keys()) assert.equal(refusal, '503 database_unavailable');
   });

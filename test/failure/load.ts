@@ -4,8 +4,8 @@
 import { Agent, request } from 'undici';
 
 export interface ClientView {
-  /** `x-request-id` of every answer that was read to its end with 200. */
-  readonly completed: Set<string>;
+  /** `x-request-id` of every answer that was read to its end with 200, and which of the keys asked, by its place. */
+  readonly completed: Map<string, number>;
   /** Requests that got an answer which said no, by status and code. */
   readonly refused: Map<string, number>;
   /** Requests whose connection ended without a whole answer, with the time of their start and end. */
@@ -32,9 +32,12 @@ export interface LoadSettings {
   readonly timeoutMs: number;
 }
 
-/** Every third chat is a stream. */
+/**
+ * The keys ask in turn, and every third chat is a stream. What a client may name is the same for all keys: the end user, the
+ * text and its own id of the request.
+ */
 export function startLoad(settings: LoadSettings): Load {
-  const view: ClientView = { completed: new Set(), refused: new Map(), lost: [], sent: 0, longestGapMs: 0 };
+  const view: ClientView = { completed: new Map(), refused: new Map(), lost: [], sent: 0, longestGapMs: 0 };
   const agent = new Agent({ connections: 512, pipelining: 1, connect: { timeout: 2_000 } });
   const running = new Set<Promise<void>>();
   const startedAt = performance.now();
@@ -45,7 +48,7 @@ export function startLoad(settings: LoadSettings): Load {
     try {
       const seen = await ask(agent, settings, index);
       if (seen.status === 200) {
-        view.completed.add(seen.id);
+        view.completed.set(seen.id, index % settings.keys.length);
         const now = performance.now();
         view.longestGapMs = Math.max(view.longestGapMs, now - lastCompletedMs);
         lastCompletedMs = now;
@@ -92,10 +95,12 @@ async function ask(
     headers: {
       authorization: `Bearer ${keys[index % keys.length] ?? ''}`,
       'content-type': 'application/json',
+      'x-request-id': `call-${Math.floor(index / keys.length)}`,
     },
     body: JSON.stringify({
       model: models[index % models.length],
-      messages: [{ role: 'user', content: `Where is parcel ${index}?` }],
+      messages: [{ role: 'user', content: `Where is parcel ${Math.floor(index / keys.length)}?` }],
+      user: 'same user',
       stream: isStream,
     }),
     signal: AbortSignal.timeout(timeoutMs),

@@ -1,7 +1,7 @@
 /**
  * A process that writes a row for every event that it handles, until it gets SIGTERM: what the failure tests hold against
  * the log. Two of them share the partitions, over NATS where a URL is given, else over the log.
- * Arguments: the database's URLs as JSON; the URL of NATS, or nothing.
+ * Arguments: the database's URLs as JSON; the URL of NATS, or nothing; how long its leases last, in ms.
  */
 
 import { sql } from 'kysely';
@@ -18,10 +18,11 @@ import {
   type TenantConsumer,
 } from '../../index.ts';
 
-const [urlsText = '', natsUrl = ''] = process.argv.slice(2);
+const [urlsText = '', natsUrl = '', leaseText = '30000'] = process.argv.slice(2);
 const urls = z
   .object({ tenant: z.string(), operator: z.string(), system: z.string() })
   .parse(JSON.parse(urlsText));
+const leaseMs = Number(leaseText);
 const db = await openDatabase({ adapter: 'postgres', urls });
 const { logger, metrics, tracer, stop } = await createTelemetry({
   logLevel: 'warn',
@@ -69,8 +70,9 @@ const nats =
           replicas: 1,
         },
       );
-const carrier: EventCarrier = nats?.carrier ?? createLogCarrier({ db, clock, logger });
-const dispatcher = createDispatcher({ db, carrier, clock, logger, metrics, tracer }, [counter]);
+const carrier: EventCarrier =
+  nats?.carrier ?? createLogCarrier({ db, clock, logger }, { leaseMs: Math.min(leaseMs, 15_000) });
+const dispatcher = createDispatcher({ db, carrier, clock, logger, metrics, tracer }, [counter], { leaseMs });
 log.wakeUps.onWake(() => carrier.wake());
 await log.lifecycle.start();
 await nats?.lifecycle.start();
