@@ -87,9 +87,10 @@ function requireFresh(timestamp: string, nowSeconds: number, toleranceSeconds: n
   if (!/^\d{1,12}$/.test(timestamp))
     throw new WebhookError('timestamp_invalid', 'the timestamp is no number of seconds');
   const seconds = Number(timestamp);
-  if (seconds < nowSeconds - toleranceSeconds)
+  // Asked so that a tolerance or a time that is no number lets nothing pass.
+  if (!(seconds >= nowSeconds - toleranceSeconds))
     throw new WebhookError('timestamp_too_old', 'the message is too old');
-  if (seconds > nowSeconds + toleranceSeconds)
+  if (!(seconds <= nowSeconds + toleranceSeconds))
     throw new WebhookError('timestamp_too_new', 'the message comes from the future');
   return seconds;
 }

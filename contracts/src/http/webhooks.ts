@@ -249,14 +249,8 @@ export const rotateWebhookSecret = endpoint({
   example: { params: { id: exampleId }, body: { overlap_seconds: 3600 } },
 });
 
-export const testWebhook = endpoint({
-  id: 'webhooks.test',
-  listener: 'public',
-  method: 'POST',
-  path: '/v1/webhooks/{id}/test',
-  summary: `Send a message of the type ${webhookTestType} now. It is tried once; the delivery tells what came of it`,
-  access: { permission: 'webhooks:write' },
-  params: webhookParams,
+/** What sends a message now answers with the delivery, before anything has come of it. */
+const sending = {
   body: z.strictObject({}),
   responses: { 202: { description: 'The delivery, under way', schema: webhookDelivery } },
   errors: [
@@ -268,6 +262,17 @@ export const testWebhook = endpoint({
     'idempotency_in_progress',
   ],
   idempotent: 'key',
+} as const;
+
+export const testWebhook = endpoint({
+  id: 'webhooks.test',
+  listener: 'public',
+  method: 'POST',
+  path: '/v1/webhooks/{id}/test',
+  summary: `Send a message of the type ${webhookTestType} now. It is tried once; the delivery tells what came of it`,
+  access: { permission: 'webhooks:write' },
+  params: webhookParams,
+  ...sending,
   example: { params: { id: exampleId }, body: {} },
 });
 
@@ -313,16 +318,6 @@ export const redeliverWebhook = endpoint({
     'Send a message again, at once, whatever came of it before; where it fails, by the schedule from its beginning',
   access: { permission: 'webhooks:write' },
   params: deliveryParams,
-  body: z.strictObject({}),
-  responses: { 202: { description: 'The delivery, under way', schema: webhookDelivery } },
-  errors: [
-    'invalid_request',
-    'invalid_json',
-    'not_found',
-    'conflict',
-    'idempotency_conflict',
-    'idempotency_in_progress',
-  ],
-  idempotent: 'key',
+  ...sending,
   example: { params: exampleDelivery, body: {} },
 });

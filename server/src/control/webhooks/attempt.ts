@@ -30,6 +30,8 @@ const attemptTimeoutMs = 15_000;
 const excerptBytes = 1024;
 const keptAttempts = 20;
 const longestDelayMs = 24 * 3_600_000;
+const overloadedDelayMs = 5_000;
+const unsignedDelayMs = 5 * 60_000;
 /** Added to each delay at random, so that what failed together does not come back together. */
 const jitterShare = 0.05;
 
@@ -39,11 +41,14 @@ const faultMessages: Readonly<Record<string, string>> = {
   cut: 'The connection ended before the answer did.',
   unreadable: 'What came back is not HTTP.',
   timeout: `No whole answer came within ${attemptTimeoutMs / 1000} s.`,
-  overloaded: 'Too many messages were on their way.',
   invalid: 'The message could not be sent.',
 };
 
-/** Never rejects. An attempt that the signal ended was not made: the delivery is due again at once. */
+/**
+ * Never rejects. What was not made for a reason of ours counts nowhere, neither in the schedule nor against the endpoint:
+ * one that the signal ended is due again at once, one that found too many calls under way soon, and one that cannot be
+ * signed (another master key) when somebody may have seen to it.
+ */
 export async function attempt(
   deps: AttemptDeps,
   endpoint: EndpointRow,
@@ -55,8 +60,13 @@ export async function attempt(
   const startedMs = clock.monotonic();
   const answer = await post(deps, endpoint, delivery, startedAt, signal);
   const durationMs = Math.round((clock.monotonic() - startedMs) * 10) / 10;
-  if (answer.outcome === 'failed' && answer.fault.kind === 'cancelled')
-    return { outcome: 'not_made', durationMs, settlement: notMade(delivery, startedAt) };
+  const putOff = (delayMs: number): MadeAttempt => {
+    const again = new Date(startedAt.getTime() + delayMs);
+    return { outcome: 'not_made', durationMs, settlement: notMade(delivery, again) };
+  };
+  if (answer === 'unsigned') return putOff(unsignedDelayMs);
+  const ownMs = ownDelayMs(answer);
+  if (ownMs !== null) return putOff(ownMs);
   const made = attemptRecord(answer, startedAt, durationMs);
   const outcome = outcomeOf(made.status);
   return { outcome, durationMs, settlement: settlementOf(deps, delivery, made, outcome, answer) };
@@ -68,7 +78,7 @@ async function post(
   delivery: DeliveryRow,
   now: Date,
   signal: AbortSignal,
-): Promise<GuardedAnswer> {
+): Promise<GuardedAnswer | 'unsigned'> {
   const { tenant_id: tenantId, url, secret, previous_secret: previous, previous_until: until } = endpoint;
   const sealed = previous !== null && until !== null && until > now ? [secret, previous] : [secret];
   const message = {
@@ -100,8 +110,15 @@ async function post(
     });
   } catch (error) {
     logger.error({ err: error, tenantId }, 'a webhook cannot be signed');
-    return { outcome: 'failed', fault: { kind: 'invalid', code: null, detail: 'the secret cannot be read' } };
+    return 'unsigned';
   }
+}
+
+/** When to come back where an attempt was not made for a reason of ours; null where it was made. */
+function ownDelayMs(answer: GuardedAnswer): number | null {
+  if (answer.outcome !== 'failed') return null;
+  if (answer.fault.kind === 'cancelled') return 0;
+  return answer.fault.kind === 'overloaded' ? overloadedDelayMs : null;
 }
 
 function attemptRecord(answer: GuardedAnswer, startedAt: Date, durationMs: number): WebhookAttempt {
@@ -155,13 +172,13 @@ function retryAfterMs(answer: Extract<GuardedAnswer, { outcome: 'answered' }>, n
   return Number.isFinite(ms) ? Math.min(Math.max(ms, 0), longestDelayMs) : 0;
 }
 
-function notMade(delivery: DeliveryRow, now: Date): Settlement {
+function notMade(delivery: DeliveryRow, again: Date): Settlement {
   return {
     deliveryId: delivery.delivery_id,
     state: 'waiting',
     isCounted: false,
     failures: delivery.failures,
-    nextAttemptAt: now,
+    nextAttemptAt: again,
     attemptLog: delivery.attempt_log,
     deliveredAt: null,
   };

@@ -6,6 +6,7 @@ type Call = (
 ) => Promise<GuardedAnswer>;
 
 const methods = ['GET', 'HEAD', 'POST', 'PUT', 'PATCH', 'DELETE', 'OPTIONS'] as const;
+const statusesWithoutBody: ReadonlySet<number> = new Set([204, 205, 304]);
 
 /** The part of the global fetch that libraries use. Rejects with a TypeError where no whole answer came, as fetch does. */
 export function guardedFetch(call: Call): (url: string, init?: GuardedFetchInit) => Promise<Response> {
@@ -22,9 +23,11 @@ export function guardedFetch(call: Call): (url: string, init?: GuardedFetchInit)
     });
     if (answer.outcome === 'refused') throw new TypeError(answer.refusal.detail);
     if (answer.outcome === 'failed') throw new TypeError(`${answer.fault.kind}: ${answer.fault.detail}`);
-    const hasNoBody = answer.status === 204 || answer.status === 304;
-    return new Response(hasNoBody ? null : new Uint8Array(answer.body), {
-      status: answer.status,
+    const { status } = answer;
+    // What a Response does not take (a server may write any three digits) is no answer that a library could read.
+    if (status < 200 || status > 599) throw new TypeError(`unreadable: the status ${status} is none`);
+    return new Response(statusesWithoutBody.has(status) ? null : new Uint8Array(answer.body), {
+      status,
       headers: plainHeaders(answer.headers),
     });
   };

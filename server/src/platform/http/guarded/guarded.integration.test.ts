@@ -298,6 +298,25 @@ test('one tenant holds at most a quarter of the calls', async () => {
   await Promise.all(held);
 });
 
+test('tenants whose many origins hang leave room for another’s', async () => {
+  const names = Array.from({ length: 8 }, (_, index) => `h${index}.example.com`);
+  const answers = Object.fromEntries([...names, 'a.example.com'].map((name) => [name, [['93.184.216.34']]]));
+  await using opened = await open(
+    (request, response) => (request.headers.host === 'a.example.com' ? response.end('x') : undefined),
+    { answers, names: [...names, 'a.example.com'], settings: { maxCalls: 12 } },
+  );
+  const hanging = names.map((name, index) =>
+    opened.client.call({
+      tenantId: `018f4d2a-7c1b-7def-8a12-3b4c5d6e7f9${Math.floor(index / 2)}`,
+      method: 'GET',
+      url: `https://${name}/`,
+      limits: { timeoutMs: 1_000 },
+    }),
+  );
+  equal(shown(await opened.get('https://a.example.com/')), '200 x');
+  await Promise.all(hanging);
+});
+
 test('the hook for libraries answers as fetch does, and rejects where there is no answer', async () => {
   await using opened = await open((request, response) => {
     answerWith(request, (body) =>

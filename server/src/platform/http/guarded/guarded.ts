@@ -105,7 +105,8 @@ class PinningClient implements GuardedClient {
     this.#client = createPooledClient({
       connectionsPerOrigin: 16,
       waitingPerOrigin: 64,
-      maxOrigins: 512,
+      // As many as there are calls: where a call is admitted there is room, or a pool that nobody uses to close.
+      maxOrigins: this.#maxCalls,
       keepAliveMs: 10_000,
       connectTimeoutMs: this.#connectTimeoutMs,
     });
