@@ -25,6 +25,8 @@ export interface Caller {
   readonly expected: 'answered' | 'not its own' | ErrorCode;
   /** Refused for what it would grant, which is looked at when what the ids name was found. */
   readonly isRefusedGrant?: boolean;
+  /** Of the other tenant, so that what it sends is about that one wherever no id says otherwise. */
+  readonly isOfOther?: boolean;
 }
 
 type Needed = Row['needs'];
@@ -113,7 +115,7 @@ function ofTenants(stage: Stage, { needs, grants }: Row): readonly Caller[] {
         ...(grants ? { isRefusedGrant: true } : {}),
       },
       bearer("an admin's key with every scope but this", allBut[needs], 'permission_denied'),
-      bearer("another tenant's admin", other.key, 'not its own'),
+      { ...bearer("another tenant's admin", other.key, 'not its own'), isOfOther: true },
     ]);
 }
 

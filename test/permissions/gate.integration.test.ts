@@ -123,7 +123,8 @@ function namesRows(endpoint: Endpoint): boolean {
 }
 
 async function assertAnswered(endpoint: Endpoint, caller: Caller): Promise<void> {
-  const answer = await call(endpoint, await givenOf(endpoint, stage.own), caller.authorization);
+  const of = caller.isOfOther ? stage.other : stage.own;
+  const answer = await call(endpoint, await givenOf(endpoint, of), caller.authorization);
   const what = `${endpoint.id} by ${caller.name}: ${answer.status} ${answer.text.slice(0, 300)}`;
   assert.equal(answer.status, answeredWith(endpoint), what);
   if (answer.status >= 400) {

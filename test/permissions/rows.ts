@@ -200,6 +200,7 @@ export const rows: Readonly<Record<string, Row>> = {
   'operator_keys.list': read,
   'operator_keys.create': write,
   'operator_keys.read': { ...read, given: operatorKeyGiven },
+  'operator_keys.rotate': { ...write, given: and(operatorKeyGiven, { overlap_seconds: 60 }) },
   'operator_keys.revoke': { ...write, given: operatorKeyGiven },
   'audit.list': read,
   'audit.export': read,

@@ -96,7 +96,8 @@ const changeBody = z
   .refine((body) => Object.keys(body).length > 0, { message: 'must hold at least one field' });
 export type ChangeKeyBody = z.output<typeof changeBody>;
 
-const rotateBody = z.strictObject({
+/** Of a tenant's key and of the operator's. */
+export const rotateKeyBody = z.strictObject({
   overlap_seconds: z
     .number()
     .int()
@@ -109,7 +110,7 @@ const rotateBody = z.strictObject({
     .optional()
     .describe('The new end of the key, in the future; left out, it stays as it is'),
 });
-export type RotateKeyBody = z.output<typeof rotateBody>;
+export type RotateKeyBody = z.output<typeof rotateKeyBody>;
 
 const keyListQuery = listQuery.extend({
   unused_days: z.coerce
@@ -170,7 +171,7 @@ export const rotateTenantKey = endpoint({
   summary: 'Give a key of a tenant a new secret, shown this once; both are accepted for the overlap',
   access: { permission: 'control:write' },
   params: tenantKeyParams,
-  body: rotateBody,
+  body: rotateKeyBody,
   responses: rotatedKey,
   errors: [
     'invalid_request',
@@ -279,7 +280,7 @@ export const rotateKey = endpoint({
     'Give a key that grants no more than yours a new secret, shown this once; both are accepted for the overlap',
   access: { permission: 'keys:write' },
   params: ownKeyParams,
-  body: rotateBody,
+  body: rotateKeyBody,
   responses: rotatedKey,
   errors: [
     'invalid_request',

@@ -1,7 +1,7 @@
 import { z } from 'zod';
 import { endpoint } from '../endpoint.ts';
 import { operatorRoles } from '../permissions.ts';
-import { keyId, operatorKeyPattern } from './keys.ts';
+import { keyId, operatorKeyPattern, rotateKeyBody } from './keys.ts';
 import { listOf, listQuery, storableText, timestamp } from './shared.ts';
 
 const keyName = storableText({ min: 1, max: 200 });
@@ -20,6 +20,10 @@ export const operatorKey = z.object({
   expires_at: timestamp.nullable(),
   revoked_at: timestamp.nullable(),
   last_used_at: timestamp.nullable().describe('To the minute'),
+  rotated_at: timestamp.nullable().describe('When its secret was last replaced; null where it never was'),
+  previous_secret_expires_at: timestamp
+    .nullable()
+    .describe('Until when the secret before is accepted as well; null where none is'),
 });
 export type OperatorKeyObject = z.infer<typeof operatorKey>;
 
@@ -50,6 +54,28 @@ export const createOperatorKey = endpoint({
   errors: ['invalid_request', 'invalid_text', 'idempotency_conflict', 'idempotency_in_progress'],
   idempotent: 'key',
   example: { body: { name: 'Dashboard', role: 'operator-readonly' } },
+});
+
+export const rotateOperatorKey = endpoint({
+  id: 'operator_keys.rotate',
+  listener: 'admin',
+  method: 'POST',
+  path: '/control/v1/operator-keys/{id}/rotate',
+  summary: 'Give a key of the operator a new secret, shown this once; both are accepted for the overlap',
+  access: { permission: 'control:write' },
+  params,
+  body: rotateKeyBody,
+  responses: { 200: { description: 'The key, with its new plaintext', schema: createdOperatorKey } },
+  errors: [
+    'invalid_request',
+    'not_found',
+    'conflict',
+    'version_conflict',
+    'idempotency_conflict',
+    'idempotency_in_progress',
+  ],
+  idempotent: 'key',
+  example: { params: exampleParams, body: { overlap_seconds: 3600 } },
 });
 
 export const listOperatorKeys = endpoint({

@@ -36,7 +36,7 @@ export interface ControlPlane {
 export interface ControlPlanePorts {
   readonly broadcast: Broadcast;
   readonly guarded: GuardedClient;
-  readonly quotas: Pick<QuotasModule, 'unknownKeys'>;
+  readonly quotas: Pick<QuotasModule, 'unknownKeys' | 'hasKeyLimits'>;
   readonly jobs: () => JobsApi;
 }
 
@@ -56,6 +56,7 @@ export function createControlPlane(
     broadcast,
     outbound: guarded,
     unknownCredentials: quotas.unknownKeys,
+    hasKeyLimits: quotas.hasKeyLimits,
     onKnownRefused: (refused) => audit.api.refused(refused),
   });
   const tenants = createTenants({
@@ -104,7 +105,10 @@ export function createControlPlane(
 function accessOf(
   input: ComposeInput,
   ports: Required<
-    Pick<AccessDeps, 'sealer' | 'broadcast' | 'outbound' | 'unknownCredentials' | 'onKnownRefused'>
+    Pick<
+      AccessDeps,
+      'sealer' | 'broadcast' | 'outbound' | 'unknownCredentials' | 'hasKeyLimits' | 'onKnownRefused'
+    >
   >,
 ): AccessModule {
   const { settings, db, telemetry } = input;

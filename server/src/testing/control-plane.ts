@@ -25,7 +25,8 @@ export interface ControlPlaneOptions {
   /** What answers for the key sets of outside issuers; none by default. */
   readonly outbound?: NonNullable<AccessDeps['outbound']>;
   /** Whose limits hold, and whose routes are served; by default there are none. */
-  readonly quotas?: Pick<QuotasModule, 'limiter' | 'unknownKeys' | 'routes'>;
+  readonly quotas?: Pick<QuotasModule, 'limiter' | 'unknownKeys' | 'routes'> &
+    Partial<Pick<QuotasModule, 'hasKeyLimits'>>;
   /** Of 32 bytes; random by default. Several control planes on one database need the same. */
   readonly masterKey?: Uint8Array;
   /** Of both listeners; default none. */
@@ -111,6 +112,7 @@ export async function openControlPlane(
       ...(options.outbound ? { outbound: options.outbound } : {}),
       onKnownRefused: (refused) => audit.api.refused(refused),
       ...(options.quotas ? { unknownCredentials: options.quotas.unknownKeys } : {}),
+      ...(options.quotas?.hasKeyLimits ? { hasKeyLimits: options.quotas.hasKeyLimits } : {}),
     },
     options.access ?? {},
   );

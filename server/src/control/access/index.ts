@@ -23,6 +23,7 @@ import { selectChanges, selectOperatorKeysById, selectTenantKeys } from './authe
 import { keyPolicyRoutes, ownKeyRoutes, tenantKeyRoutes } from './http.ts';
 import { createIdempotencyStore, sweepIdempotencyKeys } from './idempotency/idempotency.ts';
 import { warnOfExpiringKeys } from './keys/expiry-warnings.ts';
+import type { HasKeyLimits } from './keys/grant-bound.ts';
 import { createKeyPolicyStore } from './keys/key-policy.ts';
 import { createKeyStore } from './keys/keys.ts';
 import { memberRoutes } from './members/http.ts';
@@ -46,6 +47,8 @@ export interface AccessDeps {
   readonly broadcast?: Broadcast;
   /** For the key sets of outside issuers, whose URLs tenants give. Without it none can be configured, and none is asked. */
   readonly outbound?: Pick<GuardedClient, 'call' | 'check'>;
+  /** Whether a key has rate limits of its own, which it may not go around by another key; by default none has. */
+  readonly hasKeyLimits?: HasKeyLimits;
   /** Bounds the look-ups of wrong credentials; by default nothing does. */
   readonly unknownCredentials?: UnknownCredentials;
   /** Told of keys and tokens that were refused though they were right: revoked, expired, elsewhere. Must not throw. */
@@ -74,7 +77,8 @@ export interface AccessModule {
 }
 
 /** Keys, members, access tokens, authentication and idempotency. See README.md. */
-export function createAccess(deps: AccessDeps, settings: AccessSettings = {}): AccessModule {
+export function createAccess(given: AccessDeps, settings: AccessSettings = {}): AccessModule {
+  const deps: WiredDeps = { hasKeyLimits: noKeyLimits, ...given };
   const directories = createDirectories(deps, settings);
   const { tenantKeys, operatorKeys, poll, tokens, metrics } = directories;
   const { keys, members, keysOfOperator, announce } = createStores(deps, directories, settings.cell ?? '00');
@@ -124,9 +128,13 @@ const plainKey = {
   expires_at: null,
 } as const;
 
+const noKeyLimits: HasKeyLimits = async () => false;
+
+type WiredDeps = AccessDeps & Required<Pick<AccessDeps, 'hasKeyLimits'>>;
+
 /** What is managed here, each change of it announced. */
 function createStores(
-  { db, clock, logger, broadcast }: AccessDeps,
+  { db, clock, logger, broadcast, hasKeyLimits }: WiredDeps,
   { tenantKeys, operatorKeys, tokens }: ReturnType<typeof createDirectories>,
   cell: string,
 ) {
@@ -143,6 +151,7 @@ function createStores(
     db,
     clock,
     cell,
+    hasKeyLimits,
     onChanged: ({ key_id: id, tenant_id: tenantId, version }) =>
       announce({ kind: 'key', id, tenantId, version: Number(version) }, tenantKeys.refresh([id])),
   });
@@ -195,7 +204,7 @@ const noOutbound: NonNullable<AccessDeps['outbound']> = {
   call: async () => ({ outcome: 'refused', refusal: noCalls }),
 };
 
-function createDirectories(deps: AccessDeps, settings: AccessSettings) {
+function createDirectories(deps: WiredDeps, settings: AccessSettings) {
   const { db, clock, logger, metrics: registry } = deps;
   const tenantKeys: KeyDirectory<TenantPrincipal> = new KeyDirectory(
     {

@@ -11,6 +11,7 @@ import { issuerRoutes } from './issuers/http.ts';
 import { createIssuerStore } from './issuers/issuers.ts';
 import { createKeySetStore, type KeySetStoreSettings } from './issuers/key-set-store.ts';
 import { createOutsideTokens } from './issuers/outside-tokens.ts';
+import type { HasKeyLimits } from './keys/grant-bound.ts';
 import { tokenRoutes } from './tokens/http.ts';
 import {
   deleteExpiredRevocations,
@@ -31,6 +32,7 @@ export interface TokenPartsDeps {
   readonly sealer: Sealer;
   readonly broadcast: Broadcast | undefined;
   readonly outbound: Pick<GuardedClient, 'call' | 'check'>;
+  readonly hasKeyLimits: HasKeyLimits;
   readonly tenantKeys: KeyDirectory<TenantPrincipal>;
   readonly isFresh: () => boolean;
   readonly unknownCredentials?: UnknownCredentials | undefined;
@@ -67,7 +69,7 @@ const sweepEveryMs = 60 * 60_000;
 const forgetEveryMs = 60_000;
 
 export function createTokenParts(deps: TokenPartsDeps, settings: TokenSettings): TokenParts {
-  const { db, clock, outbound, tenantKeys } = deps;
+  const { db, clock, outbound, tenantKeys, hasKeyLimits } = deps;
   const issuer = settings.issuer ?? ((): string => 'urn:stoa');
   const signingKeys = new SigningKeys(deps, settings);
   const revocations = new Revocations();
@@ -78,7 +80,14 @@ export function createTokenParts(deps: TokenPartsDeps, settings: TokenSettings):
   const outside = createOutsideTokens({ db, clock, keySets, revocations });
   const verifying = { signingKeys, revocations, cache, outside, issuer, loadRevocations };
   const keyExpiry = (keyId: string): number => tenantKeys.find(keyId)?.expiresAtMs ?? Infinity;
-  const issuers = createIssuerStore({ db, clock, outbound, ownIssuer: issuer, onChanged: announce });
+  const issuers = createIssuerStore({
+    db,
+    clock,
+    outbound,
+    hasKeyLimits,
+    ownIssuer: issuer,
+    onChanged: announce,
+  });
   return {
     authenticator: new TokenAuthenticator({ ...deps, ...verifying }),
     routes: [

@@ -11,7 +11,7 @@ import {
   type TenantLimitRule,
 } from '@stoa/contracts';
 import { memoryBroadcast, memoryLimits, memoryRollCall } from '#cache';
-import { asTenantId, fromTypeId, type ManualClock, manualClock, silentLogger } from '#kernel';
+import { asTenantId, fromTypeId, type ManualClock, manualClock, silentLogger, toTypeId } from '#kernel';
 import {
   type Answer,
   type ControlPlane,
@@ -59,7 +59,9 @@ before(async () => {
   clock = manualClock(Date.now());
   quotas = quotasOn();
   elsewhere = quotasOn();
-  plane = await openControlPlane(database.db, { clock, quotas });
+  const fault = { kind: 'unreachable', code: null, detail: 'away' } as const;
+  const call = async () => ({ outcome: 'failed', fault }) as const;
+  plane = await openControlPlane(database.db, { clock, quotas, outbound: { check: () => null, call } });
   await quotas.lifecycle.start();
   await elsewhere.lifecycle.start();
   ({ id: tenantId } = tenantObject.parse(
@@ -253,6 +255,45 @@ test('a key cannot change its own limits, neither itself nor by a token; another
     for (const body of [{ rules: [] }, { rules }]) expectError(await set(by, body), 403, 'permission_denied');
   const kept = await plane.open('GET', `/v1/keys/${own}/limits`, { key });
   assert.equal(keyLimits.parse(kept.body).rules.length, 1);
+});
+
+test('a key with limits of its own makes no key, is shown no other, and loosens nothing, so that it cannot go around them', async () => {
+  const make = async (body: object = {}) =>
+    createdApiKey.parse(
+      (
+        await plane.admin('POST', `/control/v1/tenants/${tenantId}/keys`, {
+          body: { name: 'k', role: 'admin', ...body },
+        })
+      ).body,
+    );
+  const [bound, other] = [await make(), await make({ role: 'viewer' })];
+  const rules = [{ meter: 'requests', route_class: 'chat', limit: 600, period_s: 60 }];
+  const set = await plane.open('PUT', `/v1/keys/${bound.id}/limits`, { key: adminKey, body: { rules } });
+  assert.equal(set.status, 200, set.text);
+  const key = bound.key;
+  const issuer = {
+    name: 'x',
+    issuer: 'https://id.example.test',
+    jwks_url: 'https://id.example.test/jwks.json',
+    audience: `stoa:${toTypeId('ten', fromTypeId('ten', tenantId) ?? '')}`,
+    claims: { default_role: 'viewer' },
+  };
+  const refused = [
+    await plane.open('POST', '/v1/keys', { key, body: { name: 'k', role: 'viewer' } }),
+    await plane.open('POST', `/v1/keys/${other.id}/rotate`, { key, body: {} }),
+    await plane.open('PUT', `/v1/keys/${other.id}/limits`, { key, body: { rules: [] } }),
+    await plane.open('PUT', `/v1/keys/${bound.id}/limits`, { key, body: { rules: [] } }),
+    await plane.open('POST', '/v1/issuers', { key, body: issuer }),
+  ];
+  for (const [index, answer] of refused.entries())
+    assert.deepEqual([answer.status, errorIn(answer).code], [403, 'permission_denied'], `case ${index}`);
+  const rotated = await plane.open('POST', `/v1/keys/${bound.id}/rotate`, { key, body: {} });
+  assert.equal(rotated.status, 200, rotated.text);
+  const same = await plane.open('GET', `/v1/keys/${bound.id}/limits`, { key: adminKey });
+  assert.equal(keyLimits.parse(same.body).rules.length, 1, 'its own rotation keeps them');
+  await plane.open('PUT', `/v1/keys/${bound.id}/limits`, { key: adminKey, body: { rules: [] } });
+  const freed = await plane.open('POST', '/v1/keys', { key, body: { name: 'k', role: 'viewer' } });
+  assert.equal(freed.status, 201, 'without limits it may');
 });
 
 test('changes of limits are told as events and kept in the audit', async () => {

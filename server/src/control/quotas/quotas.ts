@@ -1,12 +1,13 @@
 import type { TenantLimitRule } from '@stoa/contracts';
 import { type Broadcast, type Limits, memoryLimits, type Presence, type RollCall } from '#cache';
-import type { Database } from '#db';
+import type { Database, OperatorHandle, TenantHandle } from '#db';
 import type { RequestLimiter, Route } from '#http';
 import type { Clock, Femto, HealthPart, Lifecycle, Logger } from '#kernel';
 import type { MetricRegistry } from '#telemetry';
 import { createLimitsBook } from './limits/book.ts';
 import { limitsRoutes } from './limits/http.ts';
 import { createLimiter, type Limiter, type LimitVerdict } from './limits/limiter.ts';
+import { hasKeyLimits } from './limits/limits.sql.ts';
 import { limitsCounters } from './limits/metrics.ts';
 import { createLimitsStore } from './limits/store.ts';
 import { createUnknownKeyGuard, type UnknownKeyGuard } from './limits/unknown-keys.ts';
@@ -41,6 +42,12 @@ export interface QuotasModule {
   readonly limiter: RequestLimiter;
   /** For authentication, before a credential is looked up. */
   readonly unknownKeys: UnknownKeyGuard;
+  /** Whether a key has rate limits of its own, beside its tenant's; for whoever lets a key make others. */
+  readonly hasKeyLimits: (
+    tx: OperatorHandle | TenantHandle,
+    tenantId: string,
+    keyId: string,
+  ) => Promise<boolean>;
   readonly routes: readonly Route[];
   readonly lifecycle: Lifecycle;
   readonly health: HealthPart;
@@ -80,6 +87,7 @@ export function createQuotas(deps: QuotasDeps, settings: QuotasSettings = {}): Q
       },
       unknownKeysPerMinute,
     ),
+    hasKeyLimits,
     routes: limitsRoutes(createLimitsStore({ ...deps, book, onChanged })),
     health: watch.health,
     lifecycle: {

@@ -58,7 +58,10 @@ function roleWithMember(row: TenantKeyRow): Role | null {
   return own && narrowerRole(own, row.role);
 }
 
-function previousSecret({ previous_hash: hash, previous_until: until }: TenantKeyRow): PreviousSecret | null {
+function previousSecret({
+  previous_hash: hash,
+  previous_until: until,
+}: Pick<TenantKeyRow, 'previous_hash' | 'previous_until'>): PreviousSecret | null {
   return hash === null || until === null ? null : { hash, untilMs: until.getTime() };
 }
 
@@ -69,7 +72,7 @@ export function operatorKeyFacts(row: OperatorKeyLookupRow): KeyFacts<OperatorPr
     keyId,
     tenantId: null,
     hash: row.hash,
-    previous: null,
+    previous: previousSecret(row),
     networks: null,
     expiresAtMs: row.expires_at?.getTime() ?? Infinity,
     refusal: row.revoked_at === null ? null : keyRevoked,

@@ -47,6 +47,8 @@ export interface OperatorKeyLookupRow {
   readonly key_id: string;
   readonly role: OperatorRole;
   readonly hash: Uint8Array;
+  readonly previous_hash: Uint8Array | null;
+  readonly previous_until: Date | null;
   readonly expires_at: Date | null;
   readonly revoked_at: Date | null;
   readonly version: bigint;
@@ -58,7 +60,7 @@ export async function selectOperatorKeysById(
   keyIds: readonly string[],
 ): Promise<readonly OperatorKeyLookupRow[]> {
   const { rows } = await sql<OperatorKeyLookupRow>`
-    select key_id, role, hash, expires_at, revoked_at, version
+    select key_id, role, hash, previous_hash, previous_until, expires_at, revoked_at, version
     from platform.operator_keys where key_id = any(${keyIds}::text[])
   `.execute(tx);
   return rows;

@@ -466,6 +466,41 @@ test('a token ends with its issuer, its tenant, its id or its end user, in anoth
   assert.match(await within1s(() => use(elsewhere, two), '401 invalid_api_key'), /^401 /);
 });
 
+test('a token that names no member makes and is shown no key, and makes no member; one of a member makes keys of that member', async () => {
+  const acme = await newTenant();
+  await trust(acme);
+  await trust(acme, { audience: `${acme.audience} people`, claims: { member: 'sub' } });
+  const operatorPath = `/control/v1/tenants/${acme.id}`;
+  const target = createdApiKey.parse(
+    (await here.admin('POST', `${operatorPath}/keys`, { body: { name: 'k', role: 'viewer' } })).body,
+  );
+  const ada = { name: 'Ada', external_id: 'ada', role: 'admin' };
+  const { id } = member.parse((await here.admin('POST', `${operatorPath}/members`, { body: ada })).body);
+  const nobody = await token(acme.audience, admins);
+  const body = { name: 'k', role: 'viewer' };
+  const asked = [
+    await here.open('POST', '/v1/keys', { key: nobody, body }),
+    await here.open('POST', `/v1/keys/${target.id}/rotate`, { key: nobody, body: {} }),
+    await here.open('PATCH', `/v1/keys/${target.id}`, { key: nobody, body: { role: 'admin' } }),
+    await here.open('POST', '/v1/members', { key: nobody, body }),
+    await here.open('PATCH', `/v1/members/${id}`, { key: nobody, body: { external_id: 'eve' } }),
+    await here.open('POST', '/v1/issuers', { key: nobody, body: configuration(`${acme.audience} 3`) }),
+  ];
+  for (const [index, answer] of asked.entries())
+    assert.equal(outcome(answer), '403 permission_denied', `case ${index}`);
+  const named = { name: 'other' };
+  assert.equal(
+    outcome(await here.open('PATCH', `/v1/keys/${target.id}`, { key: nobody, body: named })),
+    'let in',
+  );
+  const hers = await here.open('POST', '/v1/keys', {
+    key: await token(`${acme.audience} people`, { sub: 'ada' }),
+    body,
+  });
+  assert.equal(createdApiKey.parse(hers.body).member_id, id);
+  assert.equal(outcome(await here.open('DELETE', `/v1/keys/${target.id}`, { key: nobody })), 'let in');
+});
+
 test("an issuer's new key is found by its id, and an issuer that is away ends nobody's work and is no 401", async () => {
   const acme = await newTenant();
   await trust(acme);

@@ -28,7 +28,7 @@ import {
   shownCaller,
   throughDoor,
 } from '../caller.ts';
-import { boundsOf, requireWithinOwnGrant } from '../keys/grant-bound.ts';
+import { boundsOf, type HasKeyLimits, requireUnlimited, requireWithinOwnGrant } from '../keys/grant-bound.ts';
 import type { KeyHandle } from '../keys/keys.sql.ts';
 import { namingTaken } from '../taken.ts';
 import { grantsOf } from './claim-mapping.ts';
@@ -50,6 +50,7 @@ export interface IssuerStoreDeps {
   readonly clock: Clock;
   /** For JWKS URLs, which tenants give. */
   readonly outbound: Pick<GuardedClient, 'check'>;
+  readonly hasKeyLimits: HasKeyLimits;
   /** The claim `iss` of our own tokens, which no tenant may claim. */
   readonly ownIssuer: () => string;
   /** Called after the commit of a change of an issuer, awaited before the answer goes out. */
@@ -117,7 +118,7 @@ export function createIssuerStore(deps: IssuerStoreDeps): IssuerStore {
           requireUsable(deps, row.tenant_id, values);
           const isNamed = body.issuer !== undefined || body.audience !== undefined;
           const isSettled = await settle(tx, caller, values, { row, isNamed });
-          await requireGrantable(tx, caller, values);
+          await requireGrantable(deps, tx, caller, values);
           return { ...values, isSettled };
         }),
       );
@@ -157,7 +158,7 @@ async function create<Answer>(
       await requireLivingTenant(tx, tenantId);
       requireUsable(deps, tenantId, values);
       const isSettled = await settle(tx, caller, values, { row: null, isNamed: true });
-      await requireGrantable(tx, caller, values);
+      await requireGrantable(deps, tx, caller, values);
       if ((await countIssuers(tx, tenantId)) >= issuersAtMost)
         throw new AppError('conflict', `A tenant has at most ${issuersAtMost} issuers; delete one first.`);
       const made = {
@@ -260,15 +261,27 @@ async function settle(
 
 /**
  * Whoever configures an issuer can sign its tokens, as anybody and for as long as it stands, so a tenant's key may give no
- * more than it holds, and one that ends or is bound to networks none: the operator can.
+ * more than it holds; and one that ends, by itself or with its member, or is bound to networks or by limits, nothing: the
+ * operator can.
  */
-async function requireGrantable(tx: KeyHandle, caller: KeyCaller, values: IssuerValues): Promise<void> {
+async function requireGrantable(
+  { hasKeyLimits }: IssuerStoreDeps,
+  tx: KeyHandle,
+  caller: KeyCaller,
+  values: IssuerValues,
+): Promise<void> {
   if (caller.kind === 'operator') return;
   const { principal } = caller;
   if (principal.tokenId !== undefined) {
     const message = 'An issuer lasts longer than a token; configure it with a key.';
     throw new AppError('permission_denied', message);
   }
+  if (principal.memberId !== undefined) {
+    const message =
+      "A member's key ends with the member, and an issuer does not; use a key that is no member's.";
+    throw new AppError('permission_denied', message);
+  }
+  await requireUnlimited(hasKeyLimits, tx, principal, null);
   const bounds = await boundsOf(tx, principal);
   for (const grant of grantsOf(claimsFrom(values.claims)))
     requireWithinOwnGrant(principal, bounds, { ...grant, expiresAt: null, allowedIps: null });

@@ -22,7 +22,14 @@ import { memberRoleIn, projectsFrom } from '../members/member-role.ts';
 import { selectMember } from '../members/members.sql.ts';
 import { isKeyId, keyPrefixes, makeKey, makeKeyOfId } from '../key-format.ts';
 import { readAllowedIps } from './allowed-ips.ts';
-import { boundsOf, requireWithinOwnGrant } from './grant-bound.ts';
+import {
+  boundsOf,
+  type HasKeyLimits,
+  requireUnlimited,
+  type KeyGrant,
+  requireWithinOwnGrant,
+  widens,
+} from './grant-bound.ts';
 import { keyObject, scopesFrom } from './key-object.ts';
 import { beyondPolicy, requireLifetime } from './key-policy.ts';
 import {
@@ -44,6 +51,7 @@ export interface KeyStoreDeps {
   readonly clock: Clock;
   /** Two base62 characters that every new key's id starts with. */
   readonly cell: string;
+  readonly hasKeyLimits: HasKeyLimits;
   /** Called after the commit of a change of a key, awaited before the answer goes out. */
   readonly onChanged: (changed: KeyRow) => Promise<void>;
 }
@@ -72,7 +80,7 @@ export interface KeyStore {
   /**
    * Gives a key a new secret under its id. The present one is accepted beside it for the overlap, one that was before that
    * no more, so that at most two are accepted. A key that has expired comes back by a new end, with its new secret alone.
-   * A tenant's caller must hold all that the key grants, since it is shown the key.
+   * A tenant's caller must hold all that the key grants, since it is shown the key; a member's must be its member's.
    */
   rotate<Answer>(
     caller: KeyCaller,
@@ -144,6 +152,7 @@ export function createKeyStore(deps: KeyStoreDeps): KeyStore {
         const { role, scopes, project_id: projectId, expires_at: expiresAt, allowed_ips: allowedIps } = body;
         if ([role, scopes, projectId, expiresAt, allowedIps].some((value) => value !== undefined))
           await requireGrantable(tx, caller, values);
+        if (widens(grantIn(storedValues(row)), grantIn(values))) requireOwnMembers(caller, row.member_id);
         if (expiresAt !== undefined)
           await requireLifetime(tx, row.tenant_id, row.rotated_at ?? row.created_at, values.expiresAt);
         return values;
@@ -160,7 +169,7 @@ export function createKeyStore(deps: KeyStoreDeps): KeyStore {
 }
 
 async function create<Answer>(
-  { db, clock, cell }: KeyStoreDeps,
+  { db, clock, cell, hasKeyLimits }: KeyStoreDeps,
   caller: KeyCaller,
   body: CreateKeyBody,
   answer: (tx: KeyHandle, made: NewKey) => Promise<Answer>,
@@ -171,6 +180,7 @@ async function create<Answer>(
   return throughDoor(db, caller, `tenant_keys.create ${keyId}`, async (tx, tenantId) => {
     await requireLivingTenant(tx, tenantId);
     await requireGrantable(tx, caller, values);
+    if (caller.kind === 'tenant') await requireUnlimited(hasKeyLimits, tx, caller.principal, null);
     await requireLifetime(tx, tenantId, createdAt, values.expiresAt);
     const memberId = await requireHolder(tx, tenantId, { ...body, member_id: holderFor(caller, body) });
     const made = { tenantId, keyId, hash, lastFour, createdAt, createdBy: creatorOf(caller), memberId };
@@ -187,7 +197,7 @@ function audited(keyId: string) {
 }
 
 async function rotate<Answer>(
-  { db, clock, onChanged }: KeyStoreDeps,
+  { db, clock, onChanged, hasKeyLimits }: KeyStoreDeps,
   call: { caller: KeyCaller; keyId: string; ifMatch: string | null },
   body: RotateKeyBody,
   answer: (tx: KeyHandle, rotated: NewKey) => Promise<Answer>,
@@ -211,6 +221,8 @@ async function rotate<Answer>(
       );
     const expiresAt = body.expires_at === undefined ? found.expires_at : futureTime(body.expires_at, now);
     await requireGrantable(tx, caller, { ...storedValues(found), expiresAt });
+    requireOwnMembers(caller, found.member_id);
+    if (caller.kind === 'tenant') await requireUnlimited(hasKeyLimits, tx, caller.principal, keyId);
     await requireLifetime(tx, tenantId, now, expiresAt);
     const overlapMs = isExpired ? 0 : body.overlap_seconds * 1000;
     const secret = { hash, lastFour, rotatedAt: now, previousUntil: new Date(now.getTime() + overlapMs) };
@@ -294,6 +306,19 @@ function holderFor(caller: KeyCaller, { member_id: asked }: CreateKeyBody): stri
   );
 }
 
+/**
+ * A member's caller is shown, and widens, keys of that member only: any other would outlast the member, or act as another.
+ * @throws AppError `permission_denied`
+ */
+function requireOwnMembers(caller: KeyCaller, holder: string | null): void {
+  if (caller.kind === 'operator') return;
+  const { memberId } = caller.principal;
+  if (memberId === undefined || memberId === holder) return;
+  const message =
+    "A member's key or token rotates or widens keys of that member only; use a key that is no member's.";
+  throw new AppError('permission_denied', message);
+}
+
 /** The member whose key it is to be, UUID text; it must be there and have a role where the key works. */
 async function requireHolder(
   tx: KeyHandle,
@@ -318,12 +343,11 @@ async function requireHolder(
 async function requireGrantable(tx: KeyHandle, caller: KeyCaller, values: KeyValues): Promise<void> {
   if (caller.kind === 'operator') return;
   const { principal } = caller;
-  requireWithinOwnGrant(principal, await boundsOf(tx, principal), {
-    role: values.role,
-    scopes: scopesFrom(values.scopes),
-    expiresAt: values.expiresAt,
-    allowedIps: values.allowedIps,
-  });
+  requireWithinOwnGrant(principal, await boundsOf(tx, principal), grantIn(values));
+}
+
+function grantIn({ role, scopes, projectId, expiresAt, allowedIps }: KeyValues): KeyGrant {
+  return { role, scopes: scopesFrom(scopes), projectId, expiresAt, allowedIps };
 }
 
 function futureTime(text: string | null, now: Date): Date | null {

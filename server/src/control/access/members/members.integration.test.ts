@@ -18,17 +18,23 @@ import {
 let database: TestDatabase;
 let here: ControlPlane;
 let elsewhere: ControlPlane;
+/** Where issuers can be configured. */
+let withOutbound: ControlPlane;
 
 before(async () => {
   database = await openTestDatabase();
   here = await openControlPlane(database.db);
   elsewhere = await openControlPlane(database.db);
+  const fault = { kind: 'unreachable', code: null, detail: 'away' } as const;
+  const call = async () => ({ outcome: 'failed', fault }) as const;
+  withOutbound = await openControlPlane(database.db, { outbound: { check: () => null, call } });
   await elsewhere.access.lifecycle.start();
 });
 
 after(async () => {
   await here.close();
   await elsewhere.close();
+  await withOutbound.close();
   await database.close();
 });
 
@@ -114,6 +120,53 @@ test('members are created, listed, read, changed and removed, by the operator an
     assert.equal(member.parse((await call('DELETE', one, key)).body).version, removed.version);
     assert.equal(outcome(await call('PATCH', one, { ...key, body: { role: 'admin' } })), '409 conflict');
   }
+});
+
+test("a member's key rotates and widens that member's keys only, makes no issuer, and may still narrow and revoke any", async () => {
+  const tenantId = await newTenant();
+  const [ada, eve] = [await newMember(tenantId), await newMember(tenantId, { name: 'Eve' })];
+  const own = await newKey(tenantId, { member_id: ada.id });
+  const another = await newKey(tenantId, { member_id: ada.id, role: 'viewer' });
+  const hers = await newKey(tenantId, { member_id: eve.id, role: 'viewer' });
+  const nobodys = await newKey(tenantId, { role: 'developer', scopes: ['models:read', 'chat:create'] });
+  const { key } = own;
+  const rotate = async (id: string): Promise<string> =>
+    outcome(await here.open('POST', `/v1/keys/${id}/rotate`, { key, body: {} }));
+  const change = async (id: string, body: object): Promise<string> =>
+    outcome(await here.open('PATCH', `/v1/keys/${id}`, { key, body }));
+  const denied = '403 permission_denied';
+  for (const { id } of [hers, nobodys]) {
+    assert.equal(await rotate(id), denied);
+    assert.equal(await change(id, { role: 'admin', scopes: null }), denied);
+  }
+  assert.equal(await change(nobodys.id, { scopes: ['models:read', 'embeddings:create'] }), denied);
+  assert.equal(await rotate(another.id), '200');
+  assert.equal(await change(another.id, { role: 'admin' }), '200');
+  assert.equal(await change(nobodys.id, { scopes: ['models:read'] }), '200');
+  const soon = new Date(Date.now() + 3_600_000).toISOString();
+  const later = new Date(Date.now() + 7_200_000).toISOString();
+  const bound = { expires_at: soon, allowed_ips: ['192.0.2.0/24'], project_id: 'p' };
+  assert.equal(await change(nobodys.id, bound), '200');
+  const wider = [
+    { expires_at: later },
+    { expires_at: null },
+    { allowed_ips: null },
+    { allowed_ips: ['192.0.0.0/16'] },
+    { project_id: null },
+    { project_id: 'q' },
+  ];
+  for (const body of wider) assert.equal(await change(nobodys.id, body), denied, JSON.stringify(body));
+  assert.equal(await change(nobodys.id, { name: 'named', allowed_ips: ['192.0.2.1'] }), '200');
+  const issuer = {
+    name: 'x',
+    issuer: 'https://id.example.test',
+    jwks_url: 'https://id.example.test/jwks.json',
+    audience: `stoa:${tenantId}`,
+    claims: { member: 'sub' },
+  };
+  const configured = await withOutbound.open('POST', '/v1/issuers', { key, body: issuer });
+  assert.equal(outcome(configured), denied);
+  assert.equal(outcome(await here.open('DELETE', `/v1/keys/${nobodys.id}`, { key })), '200');
 });
 
 test('bad members are refused with the field at fault', async () => {

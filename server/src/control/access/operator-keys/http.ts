@@ -1,4 +1,10 @@
-import { createOperatorKey, listOperatorKeys, readOperatorKey, revokeOperatorKey } from '@stoa/contracts';
+import {
+  createOperatorKey,
+  listOperatorKeys,
+  readOperatorKey,
+  revokeOperatorKey,
+  rotateOperatorKey,
+} from '@stoa/contracts';
 import type { OperatorContext } from '#db';
 import { creatingOperatorRoute, operatorRoute, type RequestContext, type Route } from '#http';
 import { actingOperator, type OperatorPrincipal, versionTag } from '#kernel';
@@ -14,6 +20,11 @@ export function operatorKeyRoutes(store: OperatorKeyStore): Route[] {
           body: key,
           headers: { location: `/control/v1/operator-keys/${key.id}`, ...versionTag(key.version) },
         }),
+      ),
+    ),
+    creatingOperatorRoute(rotateOperatorKey, async ({ params, body }, principal, context, keep) =>
+      store.rotate(by(principal, context), params.id, body, context.ifMatch, (tx, key) =>
+        keep(tx, { status: 200, body: key, headers: versionTag(key.version) }),
       ),
     ),
     operatorRoute(listOperatorKeys, async ({ query }, principal, context) => {

@@ -1,6 +1,7 @@
 import type { OperatorRole } from '@stoa/contracts';
 import { sql } from 'kysely';
 import type { OperatorHandle } from '#db';
+import type { NewSecret } from '../keys/keys.sql.ts';
 
 export interface OperatorKeyRow {
   readonly key_id: string;
@@ -13,9 +14,12 @@ export interface OperatorKeyRow {
   readonly expires_at: Date | null;
   readonly revoked_at: Date | null;
   readonly last_used_at: Date | null;
+  readonly rotated_at: Date | null;
+  readonly previous_until: Date | null;
 }
 
-const columns = sql`key_id, last_four, name, role, created_by, version, created_at, expires_at, revoked_at, last_used_at`;
+const columns = sql`key_id, last_four, name, role, created_by, version, created_at, expires_at, revoked_at,
+  last_used_at, rotated_at, previous_until`;
 
 export async function insertOperatorKey(
   tx: OperatorHandle,
@@ -94,6 +98,23 @@ export async function revokeOperatorKeyRow(
   const { rows } = await sql<OperatorKeyRow>`
     update platform.operator_keys
     set revoked_at = ${revokedAt}, version = version + 1, changed_at = clock_timestamp()
+    where key_id = ${keyId}
+    returning ${columns}
+  `.execute(tx);
+  return one(rows);
+}
+
+/** Gives a key that the transaction holds another secret; the one before the one that was is no more. By primary key. */
+export async function replaceOperatorSecret(
+  tx: OperatorHandle,
+  keyId: string,
+  { hash, lastFour, rotatedAt, previousUntil }: NewSecret,
+  expiresAt: Date | null,
+): Promise<OperatorKeyRow> {
+  const { rows } = await sql<OperatorKeyRow>`
+    update platform.operator_keys
+    set previous_hash = hash, previous_until = ${previousUntil}, hash = ${hash}, last_four = ${lastFour},
+        rotated_at = ${rotatedAt}, expires_at = ${expiresAt}, version = version + 1, changed_at = clock_timestamp()
     where key_id = ${keyId}
     returning ${columns}
   `.execute(tx);

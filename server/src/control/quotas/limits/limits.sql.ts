@@ -114,6 +114,18 @@ export async function selectKeyLimits(
   return { isKey: keys.length > 0, row: rows[0] };
 }
 
+/** Whether a key has limits of its own. By primary key. */
+export async function hasKeyLimits(
+  tx: OperatorHandle | TenantHandle,
+  tenantId: string,
+  keyId: string,
+): Promise<boolean> {
+  const { rows } = await sql`
+    select 1 from tenant.key_limits where tenant_id = ${tenantId} and key_id = ${keyId} and rules <> '[]'
+  `.execute(tx);
+  return rows.length > 0;
+}
+
 /** A key's row, made where there was none, locked until the transaction ends. The key has to exist. */
 export async function lockKeyLimits(
   tx: TenantHandle,

@@ -12,6 +12,7 @@ import { appendEvents, changedFields, controlChanged, type TypedEvent } from '#e
 import { AppError, requireVersion, type TenantActing, toTypeId } from '#kernel';
 import { keyRulesIn, type LimitsBook, tenantRulesIn } from './book.ts';
 import {
+  hasKeyLimits,
   hasTenant,
   type KeyLimitsRow,
   type LimitsRow,
@@ -38,7 +39,7 @@ export interface LimitsStore {
   readOwn(acting: TenantActing): Promise<TenantLimitsObject>;
   /** Errors: `not_found`. */
   readKey(acting: TenantActing, keyId: string): Promise<KeyLimitsObject>;
-  /** Errors as of `replaceTenant`. */
+  /** Errors as of `replaceTenant`; `permission_denied` for a key that has limits itself. */
   replaceKey(
     acting: TenantActing,
     keyId: string,
@@ -141,6 +142,8 @@ async function replaceKeyRow(
 ): Promise<KeyLimitsRow> {
   const { tenantId, actor } = acting;
   return db.withTenant(acting, async (tx) => {
+    // It could loosen another key that is held by the same hands, and so go around its own.
+    if (await hasKeyLimits(tx, tenantId, actor.id)) throw limitedKey();
     const found = await lockKeyLimits(tx, tenantId, keyId);
     requireVersion(ifMatch, Number(found.version));
     const changed = await updateKeyLimits(tx, tenantId, keyId, JSON.stringify(rules));
@@ -212,6 +215,11 @@ function told(
       changed_by: changedBy,
     },
   );
+}
+
+function limitedKey(): AppError {
+  const message = 'A key that has rate limits of its own sets none; use a key without.';
+  return new AppError('permission_denied', message);
 }
 
 function noSuchTenant(): AppError {
