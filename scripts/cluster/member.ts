@@ -87,7 +87,7 @@ export class Member {
       detached: true,
     });
     this.#child = child;
-    child.stdin.on('error', () => undefined);
+    child.stdin?.on('error', () => undefined);
     if (child.pid !== undefined) noteProcess(this.processFile, child.pid);
     closeSync(log);
     child.once('exit', () => this.#onExit());

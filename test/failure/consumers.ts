@@ -157,6 +157,20 @@ async function checkEffects(client: pg.Client): Promise<{ events: number; keys: 
     'select event_id from tenant.test_effects f where not exists (select from tenant.events e where e.tenant_id = f.tenant_id and e.event_id = f.event_id)',
   );
   assert.deepEqual(strays, [], 'no effect is without its event, or of another tenant');
+  const { rows: unaccounted } = await client.query(
+    `select coalesce(f.event_id, i.event_id) as event_id, i.event_id is null as is_not_entered
+     from tenant.test_effects f
+     full join (select tenant_id, event_id from tenant.event_inbox where consumer = 'failure.counter') i
+       using (tenant_id, event_id)
+     where f.event_id is null or i.event_id is null and not exists (
+       select from tenant.event_positions p where p.tenant_id = f.tenant_id and p.consumer = f.consumer
+         and p.key = f.key and p.keyversion >= f.keyversion)`,
+  );
+  assert.deepEqual(
+    unaccounted,
+    [],
+    'what is in the inbox has had its effect, and what has had its effect is in the inbox or behind its key’s position',
+  );
   const { rows: disordered } = await client.query(
     `select key, keyversion, previous from (
        select key, keyversion, lag(keyversion) over (partition by tenant_id, key order by effect_id) as previous
