@@ -4,21 +4,26 @@
  */
 
 import assert from 'node:assert/strict';
-import { mkdtemp, rm, writeFile } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
-import { pathToFileURL } from 'node:url';
-import type { ErrorCode } from '@stoa/contracts';
 import { sql } from 'kysely';
 import { AppError } from '#kernel';
+import { describeMigrations } from './testing/migrations.ts';
+import {
+  endless,
+  first,
+  hasCode,
+  insertProbe,
+  MigrationFolder,
+  names,
+  one,
+  second,
+} from './testing/probes.ts';
 import {
   type Database,
   isPermissionDenied,
   isUniqueViolation,
   type MigrationSet,
   SqlError,
-  type TenantHandle,
 } from './index.ts';
 
 export interface ContractSubject {
@@ -31,70 +36,6 @@ export const contractIdleLimitMs = 1000;
 
 /** Opens a database of its own, idle limit `contractIdleLimitMs`, with these migrations applied after the port's own. */
 export type OpenSubject = (migrations: readonly MigrationSet[]) => Promise<ContractSubject>;
-
-const probeSql = `
-create table tenant.probes (
-  tenant_id uuid not null,
-  name text not null,
-  amount bigint not null default 0,
-  primary key (tenant_id, name)
-);
-select platform.protect_tenant_table('tenant.probes',
-  tenant_verbs => 'select, insert, update, delete',
-  operator_verbs => 'select, insert, update, delete',
-  system_verbs => 'select');
-`;
-
-const first = '00000000-0000-4000-8000-00000000000a';
-const second = '00000000-0000-4000-8000-00000000000b';
-
-/** A folder of migrations made for one test file; `write` adds or replaces a file. */
-class MigrationFolder {
-  readonly set: MigrationSet;
-  readonly #folder: string;
-
-  private constructor(folder: string) {
-    this.#folder = folder;
-    this.set = { module: 'test/probes', directory: pathToFileURL(`${folder}/`) };
-  }
-
-  static async make(): Promise<MigrationFolder> {
-    const folder = new MigrationFolder(await mkdtemp(join(tmpdir(), 'stoa-migrations-')));
-    await folder.write('0001-probes.sql', probeSql);
-    return folder;
-  }
-
-  async write(name: string, text: string): Promise<void> {
-    await writeFile(join(this.#folder, name), text);
-  }
-
-  async remove(name?: string): Promise<void> {
-    await rm(name === undefined ? this.#folder : join(this.#folder, name), { recursive: true, force: true });
-  }
-}
-
-const insertProbe = (tx: TenantHandle, tenantId: string, name: string): Promise<unknown> =>
-  sql`insert into tenant.probes (tenant_id, name) values (${tenantId}, ${name})`.execute(tx);
-
-async function names(tx: TenantHandle): Promise<string[]> {
-  const { rows } = await sql<{ name: string }>`select name from tenant.probes order by name`.execute(tx);
-  return rows.map((row) => row.name);
-}
-
-const hasCode =
-  (code: ErrorCode) =>
-  (error: unknown): boolean =>
-    error instanceof AppError && error.code === code;
-
-/** A statement that runs for minutes on both adapters. */
-const endless = sql`select count(*) from generate_series(1, 100000) a, generate_series(1, 100000) b`;
-
-async function one<T>(db: Database, query: ReturnType<typeof sql<T>>): Promise<T> {
-  const { rows } = await db.withTenant({ tenantId: first }, (tx) => query.execute(tx));
-  const [row] = rows;
-  assert.ok(row !== undefined);
-  return row;
-}
 
 function describeValues(subject: () => Database): void {
   test('integers beyond 2^53, numerics and money come back exact', async () => {
@@ -464,130 +405,6 @@ function describeTime(subject: () => Database): void {
 
   test('ping answers', async () => {
     await subject().ping();
-  });
-}
-
-function describeMigrations(subject: () => Database, folder: () => MigrationFolder): void {
-  const migrate = (): Promise<unknown> => subject().migrate([folder().set]);
-
-  test('migrating again applies nothing', async () => {
-    assert.deepEqual((await subject().migrate([folder().set])).applied, []);
-    assert.equal(await subject().schemaState([folder().set]), 'current');
-  });
-
-  test('a new file is behind, is applied once, and two that migrate at once do it once', async () => {
-    await folder().write('0002-more.sql', 'alter table tenant.probes add column note text;');
-    assert.equal(await subject().schemaState([folder().set]), 'behind');
-    const reports = await Promise.all([subject().migrate([folder().set]), subject().migrate([folder().set])]);
-    assert.deepEqual(
-      reports.flatMap((report) => report.applied),
-      [{ module: 'test/probes', number: 2, name: 'more', phase: 'expand' }],
-    );
-  });
-
-  test('a file that fails leaves nothing behind, and what is right is applied after it was corrected', async () => {
-    await folder().write('0003-broken.sql', 'create table tenant.half (tenant_id uuid); select 1 / 0;');
-    await assert.rejects(
-      migrate(),
-      (error) => error instanceof AppError && error.message.includes('0003-broken'),
-    );
-    assert.equal(await subject().schemaState([folder().set]), 'behind');
-    const row = await one<{ half: string | null }>(
-      subject(),
-      sql`select to_regclass('tenant.half')::text as half`,
-    );
-    assert.equal(row.half, null);
-    await folder().remove('0003-broken.sql');
-    assert.equal(await subject().schemaState([folder().set]), 'current');
-  });
-
-  test('a changed old migration is refused by its name', async () => {
-    await folder().write('0001-probes.sql', `${probeSql}\n-- changed`);
-    const isRefusal = (error: unknown): boolean =>
-      hasCode('migration_changed')(error) &&
-      error instanceof Error &&
-      error.message.includes('test/probes/0001-probes');
-    await assert.rejects(migrate(), isRefusal);
-    await assert.rejects(subject().schemaState([folder().set]), isRefusal);
-    await folder().write('0001-probes.sql', probeSql.replaceAll('\n', '\r\n'));
-    assert.equal(
-      await subject().schemaState([folder().set]),
-      'current',
-      'line ends of a checkout are no change',
-    );
-    await folder().write('0001-probes.sql', probeSql);
-  });
-
-  test('a gap in the numbers is refused', async () => {
-    await folder().write('0004-later.sql', 'select 1;');
-    await assert.rejects(migrate(), hasCode('migration_changed'));
-    await folder().remove('0004-later.sql');
-  });
-
-  test('a file says its phase once, in its first line, and no other word than the two', async () => {
-    for (const text of ['-- phase: contrakt', '-- Phase: expand', 'select 1;\n-- phase: contract']) {
-      await folder().write('0003-phase.sql', `${text}\nselect 1;`);
-      await assert.rejects(migrate(), hasCode('migration_changed'));
-    }
-    await folder().remove('0003-phase.sql');
-  });
-
-  test('a contract migration stays pending where it is to be left, the expand migrations after it pass it, and the schema is served without it', async () => {
-    await folder().write('0003-less.sql', '-- phase: contract\nalter table tenant.probes drop column note;');
-    await folder().write(
-      '0004-wider.sql',
-      '-- phase: expand\nalter table tenant.probes add column wider text;',
-    );
-    const less = { module: 'test/probes', number: 3, name: 'less', phase: 'contract' };
-    const { applied, pending } = await subject().migrate([folder().set], { contracts: 'leave' });
-    assert.deepEqual(
-      applied.map(({ name }) => name),
-      ['wider'],
-    );
-    assert.deepEqual(pending, [{ ...less, waitsFor: [] }]);
-    const status = await subject().schemaStatus([folder().set]);
-    assert.equal(status.state, 'current');
-    assert.deepEqual(status.pending, [{ ...less, waitsFor: [] }]);
-    assert.deepEqual(status.applied.at(-1)?.name, 'wider');
-    const report = await subject().migrate([folder().set]);
-    assert.deepEqual([report.applied, report.pending], [[less], []]);
-    assert.deepEqual((await subject().schemaStatus([folder().set])).pending, []);
-  });
-
-  test('an expand migration that fails after it passed a contract migration names that one', async () => {
-    await folder().write(
-      '0005-first.sql',
-      '-- phase: contract\nalter table tenant.probes drop column wider;',
-    );
-    await folder().write('0006-again.sql', 'alter table tenant.probes add column wider bigint;');
-    await assert.rejects(
-      subject().migrate([folder().set], { contracts: 'leave' }),
-      (error) => error instanceof AppError && error.publicMessage.includes('test/probes/0005-first'),
-    );
-    assert.deepEqual(
-      (await subject().migrate([folder().set])).applied.map(({ name }) => name),
-      ['first', 'again'],
-    );
-  });
-
-  test('a schema newer by expand migrations is served; one with a contract migration that the code does not know is ahead and is not migrated', async () => {
-    await folder().remove('0006-again.sql');
-    const { state, applied } = await subject().schemaStatus([folder().set]);
-    assert.equal(state, 'current');
-    assert.deepEqual(
-      applied.filter((row) => !row.isKnown).map(({ name }) => name),
-      ['again'],
-    );
-    assert.deepEqual((await subject().migrate([folder().set])).applied, []);
-    await folder().remove('0005-first.sql');
-    assert.equal(await subject().schemaState([folder().set]), 'ahead');
-    await assert.rejects(
-      migrate(),
-      (error) =>
-        hasCode('schema_ahead')(error) &&
-        error instanceof Error &&
-        error.message.includes('test/probes/0005-first'),
-    );
   });
 }
 
