@@ -79,29 +79,40 @@ export async function insertTestDelivery(
   return one(rows);
 }
 
-/** A page and one more, newest first; null where `after` is none of the endpoint's. By webhook_deliveries_by_endpoint. */
+export interface DeliveryPage {
+  readonly after: string | null;
+  readonly limit: number;
+  readonly state: string | null;
+  readonly eventType: string | null;
+}
+
+/** A page and one more, newest first; null where `after` is none of the endpoint's. */
 export async function selectDeliveries(
   tx: TenantHandle,
   tenantId: string,
   endpointId: string,
-  page: {
-    readonly after: string | null;
-    readonly limit: number;
-    readonly state: string | null;
-    readonly eventType: string | null;
-  },
+  page: DeliveryPage,
 ): Promise<readonly DeliveryRow[] | null> {
   if (page.after !== null && (await selectDelivery(tx, tenantId, endpointId, page.after)) === undefined)
     return null;
-  const { rows } = await sql<DeliveryRow>`
+  const { rows } = await deliveriesQuery(tenantId, endpointId, page).execute(tx);
+  return rows;
+}
+
+/** By webhook_deliveries_by_endpoint; what failed by webhook_deliveries_failed. A type that is rare is a walk over the rest. */
+export function deliveriesQuery(
+  tenantId: string,
+  endpointId: string,
+  page: DeliveryPage,
+): RawBuilder<DeliveryRow> {
+  return sql<DeliveryRow>`
     select ${columns} from tenant.webhook_deliveries
     where tenant_id = ${tenantId} and endpoint_id = ${endpointId}
       and ${given(page.after, (after) => sql`delivery_id < ${after}::uuid`)}
       and ${given(page.state, (state) => sql`state = ${state}`)}
       and ${given(page.eventType, (type) => sql`event_type = ${type}`)}
     order by delivery_id desc limit ${page.limit + 1}
-  `.execute(tx);
-  return rows;
+  `;
 }
 
 function given(value: string | null, condition: (value: string) => RawBuilder<unknown>): RawBuilder<unknown> {

@@ -5,6 +5,7 @@ import { sql } from 'kysely';
 import { z } from 'zod';
 import { fromTypeId } from '#kernel';
 import { errorIn, testedAdapters } from '#testing';
+import { deliveriesQuery } from './deliveries.sql.ts';
 import { openReceiver, openWebhooks, type OpenWebhooks, type Receiver, until } from './testing.ts';
 
 /** What becomes of deliveries when their endpoint, or its tenant, changes under them. */
@@ -223,6 +224,26 @@ for (const adapter of testedAdapters()) {
         sql`select 1 from tenant.webhook_endpoints`.execute(tx),
       );
       assert.equal(rows.rows.length, 1);
+    });
+
+    test('what failed is found without a walk over what was delivered', async () => {
+      const { key, uuid } = await all.tenant();
+      const made = await create(key);
+      await pileUp(uuid, made.id, 2_000);
+      const endpointId = fromTypeId('whe', made.id) ?? '';
+      const page = { after: null, limit: 20, state: 'failed', eventType: null };
+      const { db } = all.database;
+      await db.withTenant({ tenantId: uuid }, (tx) =>
+        sql`
+          update tenant.webhook_deliveries set state = 'delivered', delivered_at = now(), next_attempt_at = null
+          where endpoint_id = ${endpointId}
+        `.execute(tx),
+      );
+      const { rows } = await db.withTenant({ tenantId: uuid }, (tx) =>
+        sql<{ 'QUERY PLAN': string }>`explain ${deliveriesQuery(uuid, endpointId, page)}`.execute(tx),
+      );
+      const plan = rows.map((row) => row['QUERY PLAN']).join('\n');
+      assert.ok(plan.includes('webhook_deliveries_failed') && !plan.includes('Seq Scan'), plan);
     });
 
     test('at most fifty webhooks also where many are made at once', async () => {
