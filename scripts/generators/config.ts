@@ -30,8 +30,9 @@ OpenTelemetry's own \`OTEL_...\` variables.
 const productionRules = `## What the production profile refuses
 
 - No \`STOA_DATABASE_URL\` (the embedded database), or fewer than four logins, or two doors under one login.
-- A \`STOA_MASTER_KEY\` that is missing or not random, a \`STOA_CLUSTER_SECRET\` that is short or easy to guess, a
-  database password that is in every tutorial.
+- A \`STOA_MASTER_KEY\` that is missing, a \`STOA_CLUSTER_SECRET\` that is not 32 random bytes or more as base64 or hex, a
+  database password that is in every tutorial. Development refuses a \`STOA_MASTER_KEY\` that is not random, too, and a
+  \`STOA_CLUSTER_SECRET\` that is shorter than 32 characters or a pattern.
 - \`STOA_SCRIPTED_FILE\` and \`STOA_DEMO_TENANT=true\`.
 `;
 

@@ -2,7 +2,7 @@ import type { Settings } from '@stoa/contracts';
 import { redisUrlFault } from '#cache';
 import { readOutboundAllowances } from '#http';
 import { readRoleUrls } from './role-urls.ts';
-import { isGuessablePassword, keyWeakness, secretWeakness } from './secret-strength.ts';
+import { isGuessablePassword, keyWeakness, secretWeakness, typedWeakness } from './secret-strength.ts';
 
 /** One thing that is wrong: with which setting, what, and what is expected instead. Never holds a secret. */
 export interface SettingFault {
@@ -60,6 +60,7 @@ export function crossFaults(settings: ReadableSettings): SettingFault[] {
     ...baseUrlFaults(settings),
     ...natsFaults(settings),
     ...redisFaults(settings),
+    ...weakSecretFaults(settings),
     ...clusterFaults(settings),
     ...outboundFaults(settings),
   ];
@@ -83,15 +84,7 @@ export function productionFaults(settings: ReadableSettings): SettingFault[] {
       expected: 'unset',
     });
   }
-  const masterFault = settings.masterKey instanceof Uint8Array ? keyWeakness(settings.masterKey) : null;
-  if (masterFault !== null) {
-    faults.push({
-      name: 'STOA_MASTER_KEY',
-      wrong: `the value is not random: ${masterFault}`,
-      expected: '32 random bytes as base64 (`openssl rand -base64 32`)',
-    });
-  }
-  return [...faults, ...weakSecretFaults(settings), ...loginFaults(settings)];
+  return [...faults, ...loginFaults(settings)];
 }
 
 const clusterSecrets = [
@@ -99,15 +92,28 @@ const clusterSecrets = [
   ['STOA_CLUSTER_SECRET_PREVIOUS', 'clusterSecretPrevious'],
 ] as const;
 
-/** Both are accepted from other processes, so the weaker one is how strong they are. */
+/**
+ * Secrets of Stoa's own that somebody set, in either profile: what is tried out with a guessable one is exposed all the same.
+ * Development makes its own where none is set, and takes a cluster's secret that was typed, if it is long and no pattern;
+ * production takes random bytes alone. Of the two secrets of the cluster both are accepted from other processes, so the
+ * weaker one is how strong they are.
+ */
 function weakSecretFaults(settings: ReadableSettings): SettingFault[] {
-  return clusterSecrets.flatMap(([name, key]) => {
+  const weakness = settings.masterKey instanceof Uint8Array ? keyWeakness(settings.masterKey) : null;
+  const ofMasterKey: SettingFault = {
+    name: 'STOA_MASTER_KEY',
+    wrong: `the value is not random: ${weakness}`,
+    expected: '32 random bytes as base64 (`openssl rand -base64 32`)',
+  };
+  const ofCluster = clusterSecrets.flatMap(([name, key]) => {
     const text = settings[key];
-    const weakness = typeof text === 'string' ? secretWeakness(text) : null;
+    const weaknessOf = settings.profile === 'production' ? secretWeakness : typedWeakness;
+    const weakness = typeof text === 'string' ? weaknessOf(text) : null;
     if (weakness === null) return [];
     const expected = '32 random bytes or more as base64 or hex (`openssl rand -base64 32`)';
     return [{ name, wrong: `the value is too easy to guess: ${weakness}`, expected }];
   });
+  return weakness === null ? ofCluster : [ofMasterKey, ...ofCluster];
 }
 
 /** What needs the secret of the cluster, and where its other processes live. */

@@ -287,9 +287,7 @@ test('a process that only serves is not asked for the login that owns the schema
   }
 });
 
-const refusedInProduction: Readonly<Record<string, Environment>> = {
-  'the demo tenant': { STOA_DEMO_TENANT: 'true' },
-  'the scripted provider': { STOA_SCRIPTED_FILE: '/rules.yaml' },
+const refusedEverywhere: Readonly<Record<string, Environment>> = {
   'a master key of equal bytes': { STOA_MASTER_KEY: Buffer.alloc(32, 7).toString('base64') },
   'a master key that counts up': {
     STOA_MASTER_KEY: Buffer.from(Array.from({ length: 32 }, (_, i) => i)).toString('base64'),
@@ -303,6 +301,19 @@ const refusedInProduction: Readonly<Record<string, Environment>> = {
     STOA_CLUSTER_SECRET_PREVIOUS: 'short',
     STOA_CLUSTER_SECRET: 'Zk3vQ8mR1xT6bY9cL4nW7pD2sF5gH0jAu/V+tE2wKi8=',
   },
+};
+
+for (const [what, environment] of Object.entries(refusedEverywhere)) {
+  test(`${what} is refused in either profile`, () => {
+    const [name = ''] = Object.keys(environment);
+    for (const profile of profiles)
+      assert.deepEqual(faultNames({ ...production, ...environment, STOA_PROFILE: profile }), [name]);
+  });
+}
+
+const refusedInProduction: Readonly<Record<string, Environment>> = {
+  'the demo tenant': { STOA_DEMO_TENANT: 'true' },
+  'the scripted provider': { STOA_SCRIPTED_FILE: '/rules.yaml' },
   'a password from a tutorial': { STOA_DATABASE_URL: 'postgres://tenant:Postgres@db/stoa' },
   'a password that is the login': { STOA_SYSTEM_DATABASE_URL: 'postgres://sys:sys@db/stoa' },
   'two doors under one login': { STOA_SYSTEM_DATABASE_URL: production.STOA_OPERATOR_DATABASE_URL },
@@ -478,7 +489,7 @@ const clusterSecret = 'Zk3vQ8mR1xT6bY9cL4nW7pD2sF5gH0jAu/V+tE2wKi8=';
 
 test('what needs the secret of the cluster is refused without it', () => {
   const needing = {
-    STOA_CLUSTER_SECRET_PREVIOUS: 'x',
+    STOA_CLUSTER_SECRET_PREVIOUS: 'hT5qWm0ZcR8vKx2LpJ7nYbE4sGdU9fAoI1t6QyXwB3M=',
     STOA_CLUSTER_LISTEN: '127.0.0.1:8082',
     STOA_ROLE_URLS: 'control=http://10.0.0.5:8082',
   };

@@ -9,18 +9,50 @@ const shortestHex = 64;
 
 /** What is wrong with a text that should be 256 random bits in hex, base64 or base64url; null where it may be. */
 export function secretWeakness(text: string): string | null {
-  const isHex = /^(?:[0-9a-f]+|[0-9A-F]+)$/.test(text);
-  if (!isHex && !/^[A-Za-z0-9+/_-]+={0,2}$/.test(text)) return 'it is neither hex nor base64';
+  const isHex = /^(?:[0-9a-f]+|[0-9A-F]+)$/.test(text) && text.length % 2 === 0;
   const digits = text.replace(/=+$/, '');
+  if (!isHex && !isBase64(text, digits)) return 'it is neither hex nor base64';
   if (digits.length < (isHex ? shortestHex : shortestBase64)) return 'it is shorter than 32 random bytes';
-  return isHex ? disorderFault(digits, 16) : (mixtureFault(digits) ?? disorderFault(digits, 64));
+  const disorder = isHex ? disorderFault(digits, 16) : (mixtureFault(digits) ?? disorderFault(digits, 64));
+  return disorder ?? decodedFault(Buffer.from(digits, isHex ? 'hex' : 'base64'));
 }
 
-/** 43 random characters of base64 lack a digit once in 1,500 times, the others never. */
+const shortestTyped = 32;
+const distinctOfTyped = 12;
+
+/**
+ * The lower bar, for what somebody tries out: long enough, and neither repeated nor a row, but words may do. Null where it
+ * is kept.
+ */
+export function typedWeakness(text: string): string | null {
+  if (text.length < shortestTyped) return 'it is shorter than 32 characters';
+  if (new Set(text).size < distinctOfTyped) return 'it has too few different characters';
+  return patternFault(text, 64);
+}
+
+/** Base64 or base64url of whole bytes: one of both alphabets, a length that bytes give, and padding that fills it up or none. */
+function isBase64(text: string, digits: string): boolean {
+  if (!/^(?:[A-Za-z0-9+/]+|[A-Za-z0-9_-]+)={0,2}$/.test(text) || digits.length % 4 === 1) return false;
+  return text === digits || text.length % 4 === 0;
+}
+
+/** What is encoded may be worth no more than what was typed: a sentence in base64 is still a sentence. */
+function decodedFault(bytes: Buffer): string | null {
+  const weakness = keyWeakness(bytes);
+  if (weakness !== null) return weakness;
+  const text = bytes.toString('utf8');
+  const isText = Buffer.from(text, 'utf8').equals(bytes) && !/\p{Cc}/u.test(text);
+  return isText ? 'it is text, not random bytes' : null;
+}
+
+/** Of 43 random characters none lacks small letters or capitals; one in 1,500 lacks digits, and then mixes both evenly. */
 function mixtureFault(text: string): string | null {
-  return /[a-z]/.test(text) && /[A-Z]/.test(text) && /[0-9]/.test(text)
-    ? null
-    : 'it does not mix small letters, capitals and digits';
+  const capitals = text.match(/[A-Z]/g)?.length ?? 0;
+  const small = text.match(/[a-z]/g)?.length ?? 0;
+  const hasDigits = /[0-9]/.test(text);
+  const share = capitals / Math.max(1, capitals + small);
+  if (capitals > 0 && small > 0 && (hasDigits || (share > 0.25 && share < 0.75))) return null;
+  return 'it does not mix small letters, capitals and digits';
 }
 
 const repeatedLength = 6;
@@ -31,6 +63,10 @@ function disorderFault(text: string, alphabetSize: number): string | null {
   const expected = alphabetSize * (1 - (1 - 1 / alphabetSize) ** text.length);
   if (distinct < expected * 0.62) return 'it has too few different characters';
   if (text.length < alphabetSize && distinct > expected * 1.4) return 'its characters are never the same';
+  return patternFault(text, alphabetSize);
+}
+
+function patternFault(text: string, alphabetSize: number): string | null {
   let inRow = 0;
   const seen = new Set<string>();
   for (let at = 1; at < text.length; at += 1) {
@@ -39,7 +75,8 @@ function disorderFault(text: string, alphabetSize: number): string | null {
     if (alphabetSize > 16 && piece.length === repeatedLength && seen.has(piece)) return 'it repeats itself';
     seen.add(piece);
   }
-  return inRow > text.length * 0.4 ? 'its characters stand in a row' : null;
+  // Of 64 random digits of hex more than 35 stand in a row less than once in 10^10 times, more than 25 once in 10^5.
+  return inRow > text.length * 0.55 ? 'its characters stand in a row' : null;
 }
 
 /**

@@ -343,7 +343,8 @@ test("an audience without the tenant's id is one tenant's at a time, by the oper
 
 test('what was configured without the word counts for nobody until the operator gives it, and no tenant can write it', async () => {
   const [acme, other] = [await newTenant(), await newTenant()];
-  const shared = `client-${acme.id.slice(-8)}`;
+  // As if it named a tenant, which none is.
+  const shared = `ten_client-${acme.id.slice(-8)}`;
   const id = await trust(acme);
   const { tenantId } = await here.access.authenticator.tenant(`Bearer ${acme.key}`, null);
   const set = (values: string): Promise<unknown> =>
