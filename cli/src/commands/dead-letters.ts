@@ -179,13 +179,19 @@ async function list(
         { title: 'CONSUMER', value: (letter) => letter.consumer },
         { title: 'TYPE', value: ({ event }) => event.type },
         { title: 'TRIED', align: 'right', value: (letter) => String(letter.attempts) },
-        { title: 'WHY', value: ({ error }) => (error === null ? '-' : `${error.code}: ${error.message}`) },
+        { title: 'WHY', value: reasonOf },
       ],
       page.data,
       context.terminal,
     ),
   );
   remarkMore(context, page);
+}
+
+function reasonOf({ state, error, held_by: heldBy }: Row): string {
+  if (state === 'held')
+    return heldBy === null ? 'waits for an earlier version of its key' : `waits for ${heldBy}`;
+  return error === null ? 'is tried for the first time' : `${error.code}: ${error.message}`;
 }
 
 function letterLines(letter: Letter, terminal: Terminal): string[] {
@@ -201,6 +207,7 @@ function letterLines(letter: Letter, terminal: Terminal): string[] {
     ['last seen', moment(letter.last_seen_at)],
     ['waiting', `${letter.followers} events of its key`],
   ];
+  if (letter.state === 'held') facts.push(['held', reasonOf(letter)]);
   if (letter.next_attempt_at !== null) facts.push(['next', moment(letter.next_attempt_at)]);
   if (event.traceparent !== null) facts.push(['trace', printableLine(event.traceparent)]);
   if (error !== null) facts.push(['failed', printableLine(`${error.code}: ${error.message}`)]);

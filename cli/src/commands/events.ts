@@ -1,3 +1,4 @@
+import { setTimeout as pause } from 'node:timers/promises';
 import type { OperatorClient } from '@stoa/sdk';
 import type { Command } from 'commander';
 import {
@@ -7,9 +8,12 @@ import {
   example,
   positiveInteger,
   print,
+  printJson,
   remark,
   withConnection,
 } from '../context.ts';
+import { moment } from '../formats.ts';
+import { factLines } from '../table.ts';
 import { printableLine } from '../terminal.ts';
 
 interface TailFlags extends CommonFlags {
@@ -19,10 +23,21 @@ interface TailFlags extends CommonFlags {
   readonly count?: number;
 }
 
+interface ReplayFlags extends CommonFlags {
+  readonly tenant: string;
+  readonly consumer: string;
+  readonly since: string;
+  readonly wait?: boolean;
+}
+
+type Replay = Awaited<ReturnType<OperatorClient['events']['readReplay']>>;
+
 type FoundEvent = Awaited<ReturnType<OperatorClient['events']['follow']>>['data'][number];
 
 /** How long the server waits for an event before it answers that there is none. */
 const waitSeconds = 15;
+/** Between two looks at a replay that is waited for. */
+const lookEveryMs = 1000;
 
 export function addEventCommands(program: Command, context: Context): void {
   const events = program.command('events').description('what happened, as the event log tells it (operator)');
@@ -38,6 +53,71 @@ export function addEventCommands(program: Command, context: Context): void {
   )
     .addHelpText('after', example('stoa events tail --type run.changed'))
     .action((flags: TailFlags) => tail(context, flags));
+  addReplayCommands(events, context);
+}
+
+function addReplayCommands(events: Command, context: Context): void {
+  withConnection(
+    events
+      .command('replay')
+      .description("hand a tenant's events to one consumer again; their effects happen again")
+      .requiredOption('--tenant <tenant>', 'whose, ten_...')
+      .requiredOption('--consumer <name>', 'to which consumer; it has to be made for that')
+      .requiredOption('--since <time>', 'what was told at this time or later, UTC, as far as the log reaches')
+      .option('--wait', 'end when the replay is done'),
+    'operator',
+  )
+    .addHelpText(
+      'after',
+      example(
+        'stoa events replay --tenant ten_01h455vb4pex5vsknk084sn02q --consumer webhooks.fan-out --since 2026-11-23T00:00:00Z',
+      ),
+    )
+    .action((flags: ReplayFlags) => replay(context, flags));
+  withConnection(
+    events
+      .command('replay-status')
+      .argument('<replay>', 'its id, rpl_...')
+      .description('show how far a replay is'),
+    'operator',
+  )
+    .addHelpText('after', example('stoa events replay-status rpl_01jz4x5t2sfkb8m6q0v9c3d7ea'))
+    .action(async (id: string, flags: CommonFlags) => {
+      const found = await asOperator(context, flags, (client) => client.events.readReplay(id));
+      printReplay(context, flags, found);
+    });
+}
+
+async function replay(context: Context, flags: ReplayFlags): Promise<void> {
+  await asOperator(context, flags, async (client) => {
+    let found: Replay = await client.events.replay({
+      tenant_id: flags.tenant,
+      consumer: flags.consumer,
+      from: flags.since,
+    });
+    while (flags.wait === true && found.state === 'running') {
+      await pause(lookEveryMs);
+      found = await client.events.readReplay(found.id);
+    }
+    printReplay(context, flags, found);
+    if (flags.json !== true && found.state === 'running')
+      remark(context, `It goes on by itself; stoa events replay-status ${found.id} says how far it is.`);
+  });
+}
+
+function printReplay(context: Context, flags: CommonFlags, found: Replay): void {
+  if (flags.json === true) return printJson(context, found);
+  const facts: [string, string][] = [
+    ['state', found.state],
+    ['tenant', found.tenant_id],
+    ['consumer', found.consumer],
+    ['since', moment(found.from)],
+    ['handled', String(found.handled)],
+    ['put aside', `${found.put_aside} (stoa dead-letters list)`],
+    ['begun', moment(found.created_at)],
+  ];
+  if (found.finished_at !== null) facts.push(['done', moment(found.finished_at)]);
+  print(context, context.terminal.paint('bold', found.id), '', ...factLines(facts, context.terminal));
 }
 
 /** With `--json` each event is one line of JSON. */

@@ -44,6 +44,11 @@ const letterFields = {
   first_seen_at: timestamp,
   last_seen_at: timestamp,
   next_attempt_at: timestamp.nullable().describe('When it is tried by itself; null where it is not'),
+  held_by: typeId('dlt')
+    .nullable()
+    .describe(
+      'Of a held one, the earlier one of its key that it waits for; null where none does, or an earlier version has not arrived',
+    ),
 } as const;
 
 const publicError = z.object({ code: z.string(), message: z.string() }).nullable();
@@ -121,7 +126,12 @@ export const readDeadLetter = endpoint({
 });
 
 const choice = {
-  ids: z.array(typeId('dlt')).min(1).max(1000).optional().describe('Only these'),
+  ids: z
+    .array(typeId('dlt'))
+    .min(1)
+    .max(1000)
+    .optional()
+    .describe('Only these; where one of them is neither dead nor parked, nothing is done (`not_found`)'),
   ...filterFields,
   dry_run: z.boolean().default(false).describe('Only say what would be done'),
 } as const;
@@ -170,7 +180,7 @@ export const redriveDeadLetters = endpoint({
     })
     .refine(isNarrowed, narrowed),
   responses: { 200: { description: 'What was done, or would be', schema: redriveResult } },
-  errors: ['invalid_request', 'invalid_text'],
+  errors: ['invalid_request', 'invalid_text', 'not_found'],
   idempotent: 'no',
   example: { body: { consumer: 'billing.usage', error_code: 'handler_failed', dry_run: true } },
 });
@@ -195,7 +205,7 @@ export const discardDeadLetters = endpoint({
     .strictObject({ ...choice, reason: storableText({ min: 1, max: 500 }) })
     .refine(isNarrowed, narrowed),
   responses: { 200: { description: 'What was done, or would be', schema: discardResult } },
-  errors: ['invalid_request', 'invalid_text'],
+  errors: ['invalid_request', 'invalid_text', 'not_found'],
   idempotent: 'no',
   example: { body: { ids: [exampleId], reason: 'Told by a version that was withdrawn' } },
 });

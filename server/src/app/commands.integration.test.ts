@@ -184,6 +184,14 @@ test('on a schema that expand migrations made newer a process is ready, and db s
   assert.deepEqual(JSON.parse(migrated.out), { applied: [], pending: [] });
 });
 
+test('db after-restore says what it would do, as JSON where asked', async () => {
+  const asked = await run(['db', 'after-restore', '--dry-run', '--json'], {
+    STOA_DATA_DIR: join(directory, 'expanded'),
+  });
+  assert.equal(asked.code, 0, asked.errors);
+  assert.match(asked.out, /^\{"dry_run":true,"found":\{"places_ahead":0,.*"other_server":false\}/);
+});
+
 test('apply on a data directory in use names the process and says what to do', async () => {
   const lock = lockDataDirectory(dataDirectory);
   try {

@@ -151,6 +151,40 @@ for (const adapter of testedAdapters()) {
         ({ followers }) => followers === 1,
         'the follower',
       );
+      const held = await until(
+        () => list('state=held'),
+        (found) => found.some((one) => one.event.key === 'found'),
+        'the held one',
+      );
+      assert.deepEqual(
+        held.filter((one) => one.event.key === 'found').map((one) => [one.state, one.held_by]),
+        [['held', letter.id]],
+      );
+      assert.equal(letter.held_by, null);
+    });
+
+    test('an id that is no dead letter ends a redrive or discard before anything is done', async () => {
+      failing.add('named');
+      await arena.tell(anEvent(tenant(0).id, { key: 'named' }));
+      const [letter] = await deadOf('named');
+      assert.ok(letter);
+      const unknown = 'dlt_01jz4x5t2sfkb8m6q0v9c3d7ea';
+      for (const [path, body] of [
+        ['redrive', { ids: [unknown] }],
+        ['redrive', { ids: [letter.id, unknown], dry_run: true }],
+        ['redrive', { ids: [letter.id, unknown], force: true }],
+        ['discard', { ids: [letter.id, unknown], reason: 'a slip' }],
+      ] as const) {
+        const answer = await plane.admin('POST', `/control/v1/dead-letters/${path}`, { body });
+        assert.equal(answer.status, 404, answer.text);
+        const { code, message, param } = errorIn(answer);
+        assert.deepEqual([code, param], ['not_found', 'ids']);
+        assert.ok(message.includes(unknown) && !message.includes(letter.id), message);
+      }
+      assert.deepEqual(
+        (await deadOf('named')).map(({ state, redrives }) => [state, redrives]),
+        [['dead', 0]],
+      );
     });
 
     test('a redrive says beforehand what it would do, hands over again, and what waited follows in order', async () => {

@@ -16,6 +16,8 @@ export interface DeadLetterRow extends EventColumns {
   readonly error_message: string | null;
   readonly error_stack: string | null;
   readonly public_message: string | null;
+  /** Of a held one, the delivery id of the earlier one of its key that it waits for. */
+  readonly held_by: string | null;
 }
 
 export interface LetterFilter {
@@ -31,14 +33,21 @@ export interface LetterFilter {
   readonly to: Date | null;
 }
 
+/** What an event waits behind: the earliest of its key that failed, of its own type before another. By event_deliveries_by_key. */
+const heldBy = sql`case when state = 'held' then (
+    select first.delivery_id from tenant.event_deliveries first
+    where first.tenant_id = event_deliveries.tenant_id and first.consumer = event_deliveries.consumer
+      and first.key = event_deliveries.key and first.state <> 'held'
+    order by first.type <> event_deliveries.type, first.keyversion limit 1) end as held_by`;
+
 const columns = sql`delivery_id, tenant_id, consumer, event_id, type, key, keyversion, occurred_at, causation, traceparent,
   data, xid::text as xid, seq, state, total_attempts, redrives, first_seen_at, last_seen_at, next_attempt_at, error_code,
-  error_message, error_stack, public_message`;
+  error_message, error_stack, public_message, ${heldBy}`;
 
 /** Data and stack may be large, and lists don't show them. */
 const listColumns = sql`delivery_id, tenant_id, consumer, event_id, type, key, keyversion, occurred_at, causation,
   traceparent, '' as data, xid::text as xid, seq, state, total_attempts, redrives, first_seen_at, last_seen_at,
-  next_attempt_at, error_code, error_message, null::text as error_stack, public_message`;
+  next_attempt_at, error_code, error_message, null::text as error_stack, public_message, ${heldBy}`;
 
 function matches(filter: LetterFilter): RawBuilder<unknown> {
   return sql`state = any(${filter.states}::text[])
@@ -73,6 +82,16 @@ export async function selectLetter(
     select ${columns} from tenant.event_deliveries where delivery_id = ${deliveryId}
   `.execute(tx);
   return rows[0];
+}
+
+/** Which of these are no dead or parked letters; at most ten, in their order. By event_deliveries_by_id. */
+export async function selectUnknown(tx: OperatorHandle, ids: readonly string[]): Promise<readonly string[]> {
+  const { rows } = await sql<{ id: string }>`
+    select id from unnest(${ids}::uuid[]) with ordinality as wanted(id, place)
+    where not exists (select from tenant.event_deliveries where delivery_id = id and state in ('dead', 'parked'))
+    order by place limit 10
+  `.execute(tx);
+  return rows.map(({ id }) => id);
 }
 
 export async function countFollowers(tx: OperatorHandle, row: DeadLetterRow): Promise<number> {

@@ -32,6 +32,7 @@ import {
   redriveLetters,
   selectLetter,
   selectLetters,
+  selectUnknown,
 } from './dead-letters.sql.ts';
 import { shownData } from '../shown-data.ts';
 import type { DeliveryState } from './deliveries.sql.ts';
@@ -92,6 +93,7 @@ function redriveRoute({ db, http, onChanged }: DeadLetterDeps): JsonRoute {
       tenantOf(by(principal, context), movable),
       reason,
       async (tx) => {
+        await requireLetters(tx, body);
         const found = await countLetters(tx, filterOf(body, gone));
         if (body.dry_run) return { found, redriven: 0 };
         if (body.force) await jumpGaps(tx, movable);
@@ -128,6 +130,7 @@ function discardRoute({ db, http, onChanged }: DeadLetterDeps): JsonRoute {
       tenantOf(by(principal, context), filter),
       `${verb} ${choiceText(body)}: ${body.reason}`,
       async (tx) => {
+        await requireLetters(tx, body);
         const found = await countLetters(tx, filter);
         if (body.dry_run) return { found, discarded: 0 };
         const tenantIds = await discardLetters(tx, filter);
@@ -201,6 +204,25 @@ function noSuchLetter(): AppError {
   return new AppError('not_found', 'There is no such dead letter, or it was handled meanwhile.');
 }
 
+/** Whoever names letters means each of them: one that is none ends the call before anything is done. */
+async function requireLetters(
+  tx: OperatorHandle,
+  { ids }: { readonly ids?: readonly string[] | undefined },
+): Promise<void> {
+  if (ids === undefined) return;
+  const unknown = await selectUnknown(
+    tx,
+    ids.map((id) => idOf(id, 'ids')),
+  );
+  if (unknown.length === 0) return;
+  const named = unknown.map((id) => toTypeId('dlt', id)).join(', ');
+  throw new AppError(
+    'not_found',
+    `No dead or parked letter has the id ${named}: unknown, handled meanwhile, or still tried by itself. Nothing was done.`,
+    { param: 'ids' },
+  );
+}
+
 function filterOf(choice: Partial<Choice>, states: readonly DeliveryState[]): LetterFilter {
   return {
     states,
@@ -260,6 +282,7 @@ function factsOf(row: DeadLetterRow) {
     first_seen_at: row.first_seen_at.toISOString(),
     last_seen_at: row.last_seen_at.toISOString(),
     next_attempt_at: row.next_attempt_at?.toISOString() ?? null,
+    held_by: row.held_by === null ? null : toTypeId('dlt', row.held_by),
   };
 }
 

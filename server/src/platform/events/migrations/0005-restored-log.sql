@@ -23,7 +23,8 @@ update platform.event_log_identity set server = platform.database_server();
 
 -- Numbers the log anew: all of its events get a position that lies below what any transaction will get, in an order that
 -- keeps each key's; places, relays and running replays move to where they were in it. For `stoa db after-restore`, while
--- nothing else runs. Locks the log and the places against everybody, and rewrites every event: some minutes for ten million.
+-- nothing else runs. Locks the log and the places against everybody, and rewrites every event: 100,000 took 31 s on two
+-- busy cores.
 --
 -- Old events are those up to the last `seq` that lies ahead of this server: their order is (xid, seq), which is what places
 -- were taken in. What was written since the restore follows them, by `seq` alone, and nothing counts as read of it. `seq`
