@@ -226,6 +226,28 @@ for (const adapter of testedAdapters()) {
       assert.equal(rows.rows.length, 1);
     });
 
+    test('a replaced secret lies nowhere once its overlap is over, and is there until then', async () => {
+      const { key, uuid } = await all.tenant();
+      const made = await create(key);
+      const { db } = all.database;
+      const isKept = () =>
+        db.withTenant({ tenantId: uuid }, async (tx) => {
+          const { rows } =
+            await sql`select 1 from tenant.webhook_endpoints where previous_secret is not null`.execute(tx);
+          return rows.length === 1;
+        });
+      const path = `/v1/webhooks/${made.id}/rotate-secret`;
+      assert.equal((await call(key, 'POST', path, { overlap_seconds: 3600 })).status, 200);
+      await keepUp();
+      assert.equal(await isKept(), true);
+      await db.withTenant({ tenantId: uuid }, (tx) =>
+        sql`update tenant.webhook_endpoints set previous_until = now() - interval '1 second'`.execute(tx),
+      );
+      await keepUp();
+      assert.equal(await isKept(), false);
+      assert.equal((await read(key, made.id)).previous_secret_until, null);
+    });
+
     test('what failed is found without a walk over what was delivered', async () => {
       const { key, uuid } = await all.tenant();
       const made = await create(key);

@@ -3,7 +3,7 @@ import { defineJob, type Job, type JobContext, type JobsApi, type NamedJob } fro
 import type { Logger } from '#kernel';
 import { z } from 'zod';
 import { deleteDeliveriesOf, deleteOldDeliveries } from './deliveries.sql.ts';
-import { removeEndpoint, selectDeleted, takeLostRounds } from './rounds.sql.ts';
+import { forgetOldSecrets, removeEndpoint, selectDeleted, takeLostRounds } from './rounds.sql.ts';
 import type { EndpointName } from './webhooks.sql.ts';
 
 const roundData = z.strictObject({ endpoint_id: z.uuid(), token: z.uuid() });
@@ -36,7 +36,7 @@ const endpointsAtOnce = 100;
 /** Longer than a round with its job's retries for a database that comes and goes. */
 const lostAfterMs = 15 * 60_000;
 
-/** Deletes what is past its days or its endpoint, and plans rounds anew whose job was lost. Every ten minutes; may be repeated. */
+/** Deletes what is past its days, its overlap or its endpoint, and plans rounds anew whose job was lost. Every ten minutes; may be repeated. */
 export function upkeepJob(deps: UpkeepDeps): NamedJob {
   return defineJob({
     name: 'webhook-upkeep',
@@ -51,6 +51,7 @@ export function upkeepJob(deps: UpkeepDeps): NamedJob {
 
 async function keepUp({ db, jobs, round, logger }: UpkeepDeps, signal: AbortSignal): Promise<void> {
   await db.withSystem('webhook-upkeep', async (tx) => {
+    await forgetOldSecrets(tx);
     const lost = await takeLostRounds(tx, lostAfterMs);
     if (lost.length > 0)
       logger.info(

@@ -108,6 +108,14 @@ export async function takeLostRounds(
   return rows;
 }
 
+/** Secrets whose overlap is over. Nobody signs with them any more; this is so that they lie nowhere. A pass over the endpoints. */
+export async function forgetOldSecrets(tx: SystemHandle): Promise<void> {
+  await sql`
+    update tenant.webhook_endpoints set previous_secret = null, previous_until = null
+    where previous_until < clock_timestamp()
+  `.execute(tx);
+}
+
 /** Endpoints that are gone for their tenants and still have rows, longest first. A pass over the endpoints. */
 export async function selectDeleted(tx: SystemHandle, limit: number): Promise<readonly EndpointName[]> {
   const { rows } = await sql<EndpointName>`
