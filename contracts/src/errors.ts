@@ -198,13 +198,6 @@ export const errorTable = {
     retry: 'never',
     remedy: 'Change it in stoa.yaml and run `stoa apply`.',
   },
-  invalid_event: {
-    status: 400,
-    type: invalid,
-    title: 'The event is not a valid CloudEvent of Stoa',
-    retry: 'never',
-    remedy: 'Correct the attribute or header named in `param`.',
-  },
   // Who asks
   invalid_api_key: {
     status: 401,

@@ -47,6 +47,7 @@ const nobodys: Readonly<Record<string, string>> = {
   '/v1/keys/{id}': '00zzzzzzzzzz',
   '/v1/requests/{id}': 'req_01jz4x5t2sfkb8m6q0v9c3d7ea',
   '/v1/dead-letters/{id}': 'dlt_01jz4x5t2sfkb8m6q0v9c3d7ea',
+  '/v1/events/{id}': 'evt_01jz4x5t2sfkb8m6q0v9c3d7ea',
   '/v1/members/{id}': 'mem_01jz4x5t2sfkb8m6q0v9c3d7ea',
   '/v1/issuers/{id}': 'isr_01jz4x5t2sfkb8m6q0v9c3d7ea',
   '/v1/webhooks/{id}': 'whe_01jz4x5t2sfkb8m6q0v9c3d7ea',
@@ -56,6 +57,7 @@ const nobodysDelivery = 'whd_01jz4x5t2sfkb8m6q0v9c3d7ea';
 /** No module consumes events yet, so no tenant has any of these; real ones are proven beside their code. */
 const notMadeYet: Readonly<Record<string, string>> = {
   '/v1/dead-letters/{id}': 'dlt_01jz4x5t2sfkb8m6q0v9c3d7eb',
+  '/v1/events/{id}': 'evt_01jz4x5t2sfkb8m6q0v9c3d7eb',
 };
 
 before(async () => {

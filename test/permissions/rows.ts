@@ -117,6 +117,7 @@ export const rows: Readonly<Record<string, Row>> = {
   'usage.read': { needs: 'usage:read' },
   'policy.read': { needs: 'policy:read' },
   'policy.replace': { needs: 'policy:write', given: () => ({ body: {} }) },
+  'events.read-own': { needs: 'events:read', answers: 404 },
   'dead-letters.list-own': { needs: 'events:read' },
   'dead-letters.read-own': { needs: 'events:read', answers: 404 },
 

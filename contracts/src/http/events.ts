@@ -56,6 +56,45 @@ export const followEvents = endpoint({
   example: { query: { type: 'run.changed', wait_seconds: '0' } },
 });
 
+/** The structured form of CloudEvents 1.0: the attributes of an event and its data in one object. */
+export const cloudEvent = z.object({
+  specversion: z.literal('1.0'),
+  id: typeId('evt'),
+  source: z.string().describe('The module that tells: /gateway'),
+  type: z.string().describe('With its version: request.completed.v1'),
+  time: timestamp,
+  tenantid: typeId('ten'),
+  partitionkey: z.string().describe('What the event is about'),
+  keyversion: z.string().describe('Its place among the events of its key, in digits'),
+  causationid: typeId('evt').optional(),
+  traceparent: z.string().optional(),
+  datacontenttype: z.literal('application/json'),
+  data: z.unknown().describe('By the schema of its type; ids in it are UUIDs'),
+});
+
+export const readOwnEvent = endpoint({
+  id: 'events.read-own',
+  listener: 'public',
+  method: 'GET',
+  path: '/v1/events/{id}',
+  summary:
+    "Read one of the tenant's own events as a CloudEvent 1.0, as far as the log holds it: in the structured form, or in the " +
+    "binary one, whose attributes are `ce-` headers and whose body is the data, byte for byte. Not for a project's key",
+  access: { permission: 'events:read' },
+  params: z.object({ id: typeId('evt').describe('As in `webhook-id`') }),
+  query: z.object({ form: z.enum(['structured', 'binary']).default('structured') }),
+  responses: {
+    200: {
+      description: 'The event; `application/json` in the binary form',
+      contentType: 'application/cloudevents+json',
+      schema: cloudEvent,
+    },
+  },
+  errors: ['invalid_request', 'not_found'],
+  idempotent: 'yes',
+  example: { params: { id: 'evt_01jz4x5t2sfkb8m6q0v9c3d7ea' }, query: { form: 'structured' } },
+});
+
 export const eventReplay = z.object({
   id: typeId('rpl'),
   object: z.literal('event_replay'),

@@ -1,12 +1,5 @@
 export { createEvents, type EventsModule } from './dispatch/events-module.ts';
 export { createDispatcher, type Dispatcher, type DispatcherSettings } from './dispatch/dispatcher.ts';
-export {
-  binaryCloudEvent,
-  parseBinaryCloudEvent,
-  parseCloudEvent,
-  parseStructuredCloudEvent,
-  structuredCloudEvent,
-} from './cloudevents.ts';
 export { changedFields, controlChanged } from './control-changed.ts';
 export { createEventLog, type EventLog, type EventLogSettings } from './event-log.ts';
 export { appendEventsFrom, logStart, readEvents } from './event-log.sql.ts';

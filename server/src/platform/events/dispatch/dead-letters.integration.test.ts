@@ -2,6 +2,7 @@ import assert from 'node:assert/strict';
 import { after, before, describe, test } from 'node:test';
 import {
   auditEntry,
+  cloudEvent,
   createdApiKey,
   deadLetter,
   deadLetterSummary,
@@ -14,7 +15,7 @@ import {
   redriveResult,
 } from '@stoa/contracts';
 import { creatingOperatorRoute, operatorRoute, tenantRoute } from '#http';
-import { silentLogger, systemClock, toTypeId } from '#kernel';
+import { newUuid, silentLogger, systemClock, toTypeId } from '#kernel';
 import { type ControlPlane, errorIn, openControlPlane, testedAdapters } from '#testing';
 import { createEvents, type Dispatcher, type LoggedEvent } from '../index.ts';
 import { anEvent, type Arena, noMetrics, openArena, recorder, until } from './testing/arena.ts';
@@ -385,6 +386,35 @@ for (const adapter of testedAdapters()) {
       assert.equal((await plane.admin('POST', '/control/v1/event-replays', { body: none })).status, 404);
       const unfit = { ...none, consumer: 'unrepeatable' };
       assert.equal((await plane.admin('POST', '/control/v1/event-replays', { body: unfit })).status, 409);
+    });
+
+    test("a tenant reads its own event in both forms of CloudEvents, and nobody else's", async () => {
+      const data = '{ "amount": 9007199254740993, "who": "é" }';
+      const event = anEvent(tenant(0).id, { key: 'told ö', data, causation: newUuid() });
+      await arena.tell(event);
+      const id = toTypeId('evt', event.eventId);
+      const { key } = tenant(0);
+      const structured = await plane.open('GET', `/v1/events/${id}`, { key });
+      assert.equal(structured.status, 200, structured.text);
+      assert.equal(structured.headers['content-type'], 'application/cloudevents+json; charset=utf-8');
+      assert.ok(structured.text.endsWith(`"data":${data}}`), 'byte for byte');
+      const whole = cloudEvent.strict().parse(JSON.parse(structured.text));
+      assert.deepEqual(
+        [whole.id, whole.tenantid, whole.partitionkey, whole.keyversion, whole.type],
+        [id, tenant(0).shown, 'told ö', '1', 'test.happened.v1'],
+      );
+      const binary = await plane.open('GET', `/v1/events/${id}?form=binary`, { key });
+      assert.equal(binary.status, 200, binary.text);
+      assert.equal(binary.headers['content-type'], 'application/json');
+      assert.equal(binary.text, data);
+      assert.deepEqual(
+        [binary.headers['ce-id'], binary.headers['ce-specversion'], binary.headers['ce-partitionkey']],
+        [id, '1.0', 'told%20%C3%B6'],
+      );
+      const other = await plane.open('GET', `/v1/events/${id}`, { key: tenant(1).key });
+      assert.deepEqual([other.status, errorIn(other).code], [404, 'not_found']);
+      assert.equal((await plane.open('GET', `/v1/events/${id}?form=xml`, { key })).status, 400);
+      assert.equal((await plane.open('GET', '/v1/events/evt_x', { key })).status, 400);
     });
 
     test('the log is followed live, filtered by type and tenant', async () => {

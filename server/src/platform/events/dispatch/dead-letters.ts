@@ -181,7 +181,7 @@ function ownRoutes({ db, http }: DeadLetterDeps): JsonRoute[] {
 const changeDeadlineMs = 30_000;
 
 /** Events belong to no project. */
-function requireWholeTenant(principal: TenantPrincipal): void {
+export function requireWholeTenant(principal: TenantPrincipal): void {
   if (principal.projectId === null) return;
   throw new AppError('permission_denied', "A project's key sees no events of the tenant.");
 }

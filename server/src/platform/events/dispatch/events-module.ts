@@ -8,6 +8,7 @@ import type { EventCarrier, EventConsumer } from '../types.ts';
 import { deadLetterRoutes } from './dead-letters.ts';
 import { createDispatcher } from './dispatcher.ts';
 import { followRoutes } from './follow.ts';
+import { ownEventRoute } from './own-event.ts';
 import { replayRoutes } from './replays.ts';
 import { inboxRetention } from './retention.ts';
 import type { RouteMakers } from './route-makers.ts';
@@ -67,6 +68,7 @@ export function createEvents(deps: EventsDeps, settings: EventsSettings): Events
       ...deadLetterRoutes({ db, http, onChanged }),
       ...replayRoutes({ db, http, consumers, onAsked: onChanged }),
       ...followRoutes({ db, http }),
+      ownEventRoute({ db, http }),
     ],
     tasks: [inboxRetention(settings.eventDays)],
     lifecycle: dispatcher,
