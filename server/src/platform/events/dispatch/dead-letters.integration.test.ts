@@ -433,6 +433,8 @@ for (const adapter of testedAdapters()) {
       const rest = await plane.admin('GET', `/control/v1/events?after=${found.last_id ?? ''}`);
       assert.deepEqual(page.parse(rest.body).data, []);
       assert.equal((await plane.admin('GET', '/control/v1/events?after=x')).status, 400);
+      const ahead = await plane.admin('GET', `/control/v1/events?after=${2n ** 40n}.1`);
+      assert.deepEqual([ahead.status, errorIn(ahead).param], [400, 'after']);
     });
   });
 }

@@ -2,7 +2,7 @@ import { followEvents, type LoggedEventObject } from '@stoa/contracts';
 import { sql } from 'kysely';
 import type { Database, OperatorHandle, SystemHandle } from '#db';
 import type { JsonRoute } from '#http';
-import { actingOperator, fromTypeId, toTypeId } from '#kernel';
+import { actingOperator, AppError, fromTypeId, toTypeId } from '#kernel';
 import { logStart, readEvents } from '../event-log.sql.ts';
 import { familyOf } from '../event-type.ts';
 import type { EventCursor, LoggedEvent } from '../types.ts';
@@ -48,7 +48,9 @@ export function followRoutes({ db, http }: FollowDeps): JsonRoute[] {
       };
       const by = actingOperator(principal, context, wanted.tenantId);
       let found = await db.withOperator(by, 'events.follow', async (tx) => {
-        const after = query.after === undefined ? await endOfLog(tx) : cursorOf(query.after);
+        if (query.after === undefined) return look(tx, await endOfLog(tx), wanted);
+        const after = cursorOf(query.after);
+        await requireWithinLog(tx, after);
         return look(tx, after, wanted);
       });
       const waitsUntil = performance.now() + query.wait_seconds * 1000;
@@ -93,6 +95,19 @@ async function endOfLog(tx: OperatorHandle): Promise<EventCursor> {
   `.execute(tx);
   const [row] = rows;
   return row === undefined ? logStart : { xid: row.xid, seq: String(row.seq) };
+}
+
+/** A place that no answer can have given would wait for years: one of a log before it was restored, mostly. */
+async function requireWithinLog(tx: OperatorHandle, after: EventCursor): Promise<void> {
+  const { rows } = await sql<{ is_ahead: boolean }>`
+    select ${after.xid}::xid8 > pg_snapshot_xmax(pg_current_snapshot()) as is_ahead
+  `.execute(tx);
+  if (rows[0]?.is_ahead !== true) return;
+  throw new AppError(
+    'invalid_request',
+    'after: lies beyond the end of the log, as a place of another log or of before a restore does. Leave it out to begin at the end.',
+    { param: 'after' },
+  );
 }
 
 function cursorOf(place: string): EventCursor {
