@@ -1,146 +1,32 @@
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
-import http, { type IncomingMessage, type ServerResponse } from 'node:http';
-import type { AddressInfo } from 'node:net';
+import type http from 'node:http';
+import type { ServerResponse } from 'node:http';
 import { after, test } from 'node:test';
 import { setTimeout as pause } from 'node:timers/promises';
 import { endpoint } from '@stoa/contracts';
 import { createOutboundClient, type RawRoute, type Route } from '#http';
-import { AppError, type Principal, silentLogger, systemClock } from '#kernel';
-import { startListener, type TestListener, testPrincipal, testSecrets } from '#testing';
-import { type ClusterDeps, createCluster } from './cluster.ts';
+import { type Principal, silentLogger, systemClock } from '#kernel';
+import { startListener, testSecrets } from '#testing';
+import { createCluster } from './cluster.ts';
+import {
+  ask,
+  authenticator,
+  closeAll,
+  closing,
+  deadOrigin,
+  type Handler,
+  open,
+  openGateway,
+  openRole,
+  principal,
+  responseTo,
+  table,
+  textOf,
+  until,
+} from './cluster.harness.ts';
 
-const principal = testPrincipal();
-const authenticator = {
-  tenant(header: string | undefined) {
-    if (header === 'Bearer good') return principal;
-    throw new AppError('invalid_api_key', 'The API key is not valid.');
-  },
-  operator(): never {
-    throw new AppError('invalid_api_key', 'The API key is not valid.');
-  },
-};
-const line = { serves: 'tests', silenceMs: 60_000, runsTasks: false };
-const table = {
-  gateway: { ...line, prefixes: [] },
-  fixture: { ...line, prefixes: ['fixture', 'fixtures'], silenceMs: 300 },
-};
-const closing: (() => Promise<unknown>)[] = [];
-after(async () => {
-  for (const close of closing.toReversed()) await close();
-});
-
-type Handler = (request: IncomingMessage, response: ServerResponse) => void;
-
-/** A process of the role that behaves as the test says. */
-async function openRole(handler: Handler): Promise<{ origin: string; server: http.Server }> {
-  const server = http.createServer((request, response) => {
-    response.on('error', () => undefined);
-    handler(request, response);
-  });
-  server.on('checkContinue', handler);
-  server.listen(0, '127.0.0.1');
-  await once(server, 'listening');
-  closing.push(async () => {
-    server.closeAllConnections();
-    server.close();
-  });
-  return { origin: originOf(server.address()), server };
-}
-
-function originOf(address: string | AddressInfo | null): string {
-  assert.ok(typeof address === 'object' && address !== null);
-  return `http://127.0.0.1:${address.port}`;
-}
-
-/** An address at which nobody listens. */
-async function deadOrigin(): Promise<string> {
-  const { origin, server } = await openRole(() => undefined);
-  server.close();
-  await once(server, 'close');
-  return origin;
-}
-
-async function openGateway(
-  origins: readonly string[],
-  changes: Partial<ClusterDeps> = {},
-): Promise<TestListener> {
-  const outbound = createOutboundClient();
-  const cluster = createCluster({
-    settings: {
-      clusterSecret: testSecrets.current,
-      clusterSecretPrevious: null,
-      clusterListen: null,
-      roleUrls: origins.map((origin) => `fixture=${origin}`).join(','),
-    },
-    roles: ['gateway'],
-    outbound,
-    clock: systemClock,
-    logger: silentLogger,
-    services: [],
-    table,
-    ...changes,
-  });
-  const listener = await startListener({ authenticator, relays: cluster.forwards });
-  closing.push(async () => {
-    await listener.close();
-    await outbound.close();
-  });
-  return listener;
-}
-
-interface Asked {
-  readonly method?: string;
-  readonly headers?: Record<string, string>;
-  readonly body?: string | Buffer;
-}
-
-function open({ origin }: { origin: string }, path: string, asked: Asked = {}): http.ClientRequest {
-  const { method = 'GET', headers = {} } = asked;
-  return http.request(`${origin}${path}`, {
-    method,
-    headers: { authorization: 'Bearer good', ...headers },
-    agent: false,
-  });
-}
-
-interface Heard {
-  readonly status: number;
-  readonly headers: http.IncomingHttpHeaders;
-  readonly text: string;
-  readonly code: string;
-}
-
-async function ask(at: { origin: string }, path: string, asked: Asked = {}): Promise<Heard> {
-  const request = open(at, path, asked);
-  request.end(asked.body);
-  const response = await responseTo(request);
-  const text = await textOf(response);
-  const code = /"code":"(\w+)"/.exec(text)?.[1] ?? '';
-  return { status: response.statusCode ?? 0, headers: response.headers, text, code };
-}
-
-function responseTo(request: http.ClientRequest): Promise<IncomingMessage> {
-  return new Promise((resolve, reject) => {
-    request.on('response', resolve);
-    request.on('error', reject);
-  });
-}
-
-async function textOf(stream: IncomingMessage): Promise<string> {
-  const chunks: Uint8Array[] = [];
-  stream.on('data', (chunk: Uint8Array) => chunks.push(chunk));
-  await once(stream, 'end');
-  return Buffer.concat(chunks).toString();
-}
-
-async function until(isTrue: () => boolean, what: string): Promise<void> {
-  const deadline = performance.now() + 5_000;
-  while (!isTrue()) {
-    assert.ok(performance.now() < deadline, `waited in vain: ${what}`);
-    await pause(5);
-  }
-}
+after(closeAll);
 
 test('what lies under a prefix of a role elsewhere goes there as it came, and comes back as it is', async () => {
   const seen: { method: string; url: string; headers: http.IncomingHttpHeaders; text: string }[] = [];

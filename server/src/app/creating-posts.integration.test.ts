@@ -3,19 +3,11 @@ import { randomBytes } from 'node:crypto';
 import { after, before, test } from 'node:test';
 import * as contracts from '@stoa/contracts';
 import { sql } from 'kysely';
-import type { Database, OperatorHandle, TenantHandle } from '#db';
+import type { Database } from '#db';
 import { createEvents, type EventConsumer } from '#events';
 import { creatingOperatorRoute, operatorRoute, tenantRoute } from '#http';
 import { createJobs, defineJob } from '#jobs';
-import {
-  AppError,
-  createSealer,
-  type ManualClock,
-  manualClock,
-  newUuid,
-  silentLogger,
-  systemClock,
-} from '#kernel';
+import { createSealer, type ManualClock, manualClock, newUuid, silentLogger, systemClock } from '#kernel';
 import { createPrices } from '#prices';
 import { createRegistry } from '#registry';
 import {
@@ -30,6 +22,7 @@ import {
 } from '#testing';
 import { createWebhooks } from '#webhooks';
 import { z } from 'zod';
+import { mortalDatabase } from './mortal-database.harness.ts';
 
 /**
  * Every endpoint that honours Idempotency-Key, over HTTP: a process is lost right before or right after the commit of its
@@ -325,51 +318,6 @@ async function casesOf(plane: ControlPlane): Promise<ReadonlyMap<string, Case>> 
       },
     ],
   ]);
-}
-
-interface MortalDatabase {
-  readonly db: Database;
-  isDead(): boolean;
-}
-
-/**
- * A process's database that is lost at the commit of the transaction which keeps the answer under this Idempotency-Key:
- * nothing more is heard of it, nor said to it, as where the process was killed.
- */
-function mortalDatabase(db: Database, idempotencyKey: string, moment: 'before' | 'after'): MortalDatabase {
-  let isDead = false;
-  const die = (): never => {
-    isDead = true;
-    throw new AppError('database_unavailable', 'This process is no more.');
-  };
-  const passing = async <Handle extends TenantHandle | OperatorHandle, T>(
-    table: string,
-    open: (body: (tx: Handle) => Promise<T>) => Promise<T>,
-    body: (tx: Handle) => Promise<T>,
-  ): Promise<T> => {
-    if (isDead) die();
-    let isChange = false;
-    const result = await open(async (tx) => {
-      const made = await body(tx);
-      const { rows } = await sql`
-        select 1 from ${sql.raw(table)} where idempotency_key = ${idempotencyKey} and answer is not null
-      `.execute(tx);
-      isChange = rows.length > 0;
-      return isChange && moment === 'before' ? die() : made;
-    });
-    return isChange ? die() : result;
-  };
-  return {
-    isDead: () => isDead,
-    db: {
-      ...db,
-      withTenant: (context, fn, options) =>
-        passing('tenant.idempotency_keys', (body) => db.withTenant(context, body, options), fn),
-      withOperator: (context, reason, fn, options) =>
-        passing('platform.idempotency_keys', (body) => db.withOperator(context, reason, body, options), fn),
-      withSystem: async (job, fn, options) => (isDead ? die() : db.withSystem(job, fn, options)),
-    },
-  };
 }
 
 test('a creating POST cannot be wired without keeping its answer, and none is left out here', () => {
