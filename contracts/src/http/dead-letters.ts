@@ -207,7 +207,13 @@ export const discardDeadLetters = endpoint({
   responses: { 200: { description: 'What was done, or would be', schema: discardResult } },
   errors: ['invalid_request', 'invalid_text', 'not_found'],
   idempotent: 'no',
-  example: { body: { ids: [exampleId], reason: 'Told by a version that was withdrawn' } },
+  example: {
+    body: {
+      consumer: 'billing.usage',
+      error_code: 'event_invalid',
+      reason: 'Told by a version that was withdrawn',
+    },
+  },
 });
 
 export const listOwnDeadLetters = endpoint({
