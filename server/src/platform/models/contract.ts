@@ -169,6 +169,7 @@ export function contractCall(
     json,
     stream,
     traceparent: '00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01',
+    inputTokensEstimate: 7,
     publicRequestId: 'req_00000000000000000000000000',
   };
 }

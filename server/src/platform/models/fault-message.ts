@@ -13,6 +13,7 @@ const HIDDEN: readonly (readonly [RegExp, string])[] = [
   [/\b[a-z][a-z0-9+.-]{1,20}:\/\/[^\s"'`<>)]+/gi, '[address]'],
   [/\b[\w.+-]+@[\w-]+(?:\.[\w-]+)+\b/g, '[address]'],
   [/\[[0-9a-f:]{3,}\](?::\d+)?/gi, '[address]'],
+  [/\bip-\d{1,3}(?:-\d{1,3}){3}\b/gi, '[address]'],
   [/\b\d{1,3}(?:\.\d{1,3}){3}(?::\d+)?\b/g, '[address]'],
   [/\b(?=[a-z0-9.-]*[a-z])[a-z0-9](?:[a-z0-9.-]*[a-z0-9])?:\d{2,5}\b/gi, '[address]'],
   [
@@ -57,6 +58,22 @@ export function safeMessage(message: string, connection: ProviderConnection): st
   text = text.replaceAll(/\s+/g, ' ').trim();
   if (text === '' || hasControlCharacter(text)) return null;
   return text.length <= MAX_CHARACTERS ? text : `${text.slice(0, MAX_CHARACTERS - 1).trimEnd()}…`;
+}
+
+/** What a refusal of a request is about: its members, what they may hold, and the model that it asks for. */
+const REQUEST_WORDS =
+  /\b(?:tokens?|context|param(?:eter)?s?|fields?|arguments?|values?|inputs?|required|must|invalid|(?:un)?support(?:s|ed)?|models?|deployments?|messages?|roles?|images?|audio|files?|tools?|functions?|schemas?|json|temperature|top_[pk]|logprobs|seed|choices?|lengths?|limits?|polic(?:y|ies)|safety|content|flagged|filter\w*|prompts?|stop|stream(?:ing)?|formats?|types?|missing|unknown|unrecognized|expected|exceed\w*|maximum|minimum|too \w+|not (?:allowed|permitted|available))\b/i;
+/** What only the one who runs the provider has to do with: its machines, its processes, its stores. */
+const MACHINE_WORDS =
+  /\b(?:gpus?|cuda|nccl|vram|workers?|pods?|containers?|kubernetes|k8s|replicas?|shards?|nodes?|hosts?|hostnames?|db|databases?|(?:sub)?process(?:es)?|threads?|sockets?|postgres\w*|mysql|sqlite|redis|mongo\w*|kafka|nginx|envoy|upstream|segfault|oom|out of memory|core dumped|errno|E(?:CONN|TIME|PIPE|HOST|NET)\w+)\b|\bselect\b.+\bfrom\b|\binsert\s+into\b|\bupdate\b.+\bset\b|\bdelete\s+from\b/is;
+
+/**
+ * A rejection's message for the client, or null: only where it is about the request. No list of forbidden shapes knows
+ * each bare name of a machine (`db-primary`), so a sentence that speaks of machines is not passed on at all.
+ */
+export function rejectionMessage(message: string, connection: ProviderConnection): string | null {
+  const safe = safeMessage(message, connection);
+  return safe !== null && REQUEST_WORDS.test(safe) && !MACHINE_WORDS.test(safe) ? safe : null;
 }
 
 function hasControlCharacter(text: string): boolean {

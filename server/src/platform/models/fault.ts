@@ -1,9 +1,9 @@
 /**
  * From what a provider or the network did to a ProviderFault. Nothing that a provider wrote reaches a client but the
- * code, the parameter and the message of a well-formed rejection, and that message only after `safeMessage`.
+ * code, the parameter and the message of a well-formed rejection, and that message only after `rejectionMessage`.
  */
 import type { OutboundFault, OutboundHeaders } from '#http';
-import { safeMessage } from './fault-message.ts';
+import { rejectionMessage, safeMessage } from './fault-message.ts';
 import { retryAfterMs } from './fault-retry-after.ts';
 import { member } from './json-member.ts';
 import type { ProviderConnection, ProviderFault } from './types.ts';
@@ -145,17 +145,17 @@ export function faultOfStatus(answer: ErrorAnswer): ProviderFault {
   const error = writtenError(json);
   const kind = kindOfStatus(status, error);
   const message = error?.message ?? null;
-  const safe = message === null ? null : safeMessage(message, connection);
   const named = [error?.type, error?.code, error?.param].filter((part) => typeof part === 'string').join(' ');
   // A rejection's message may quote the prompt, and the log must not hold one.
-  const said = kind === 'rejected' ? '' : (safe ?? '');
+  const said = kind === 'rejected' || message === null ? '' : (safeMessage(message, connection) ?? '');
   const detail = `HTTP ${status} ${contentTypeOf(headers)} ${named} ${said}`.replaceAll(/\s+/g, ' ').trim();
+  const told = message === null ? null : rejectionMessage(message, connection);
   return providerFault(kind, detail, {
     status,
     retryAfterMs: retryAfterMs(status, headers, answer.nowMs),
     rejection:
       kind === 'rejected'
-        ? { code: error?.code ?? null, param: error?.param ?? null, message: safe ?? GENERIC_REJECTION }
+        ? { code: error?.code ?? null, param: error?.param ?? null, message: told ?? GENERIC_REJECTION }
         : null,
     providerRequestId: providerRequestIdOf(headers),
   });

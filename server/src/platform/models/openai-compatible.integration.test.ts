@@ -133,7 +133,7 @@ test('a rejection keeps code, parameter and a message for people', async () => {
   match(tooLong?.message ?? '', /8192 tokens/);
   equal((await rejectionOf('413'))?.message, 'The provider rejected the request.');
   equal((await rejectionOf('422'))?.message, 'The provider rejected the request.');
-  match((await rejectionOf('leaky'))?.message ?? '', /^bad: \[address\] and \[path\] and \[key\]$/);
+  match((await rejectionOf('leaky'))?.message ?? '', /^invalid value: \[address\] and \[path\] and \[key\]$/);
 });
 
 test('of an error without end only 64 KiB are read', async () => {

@@ -55,6 +55,8 @@ export interface ModelCall {
   /** The same body parsed once by the gateway, as the client sent it; read-only. */
   readonly json: Readonly<Record<string, unknown>>;
   readonly stream: boolean;
+  /** The likely number of input tokens, for the engines of this process, which have no tokenizer. */
+  readonly inputTokensEstimate: number;
   readonly traceparent: string;
   /** `req_...` for providers that take a client request id. */
   readonly publicRequestId: string;

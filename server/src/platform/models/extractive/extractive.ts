@@ -22,6 +22,8 @@ export interface ExtractiveProvider extends ModelProvider {
 }
 
 const wordsPerFrame = 4;
+const noQuestion =
+  'messages: the extractive engine needs a message of role "user" with text in it, its question.';
 
 /**
  * The engine that answers where no generative model is at hand: it quotes sentences of a small collection, says where
@@ -84,7 +86,12 @@ async function say(
       rejection,
     });
   }
-  const answer = answerQuestion(await index(), lastUserText(call.json), outputLimit(call.json));
+  const question = lastUserText(call.json);
+  if (question.trim() === '') {
+    const rejection = { code: 'invalid_request', param: 'messages', message: noQuestion };
+    throw new ScriptFault({ kind: 'rejected', status: 400, detail: 'no question', rejection });
+  }
+  const answer = answerQuestion(await index(), question, outputLimit(call.json));
   if (!call.stream) {
     answering.head('application/json');
     await answering.data(wholeBody(call, answer, clock.now()));
@@ -100,7 +107,7 @@ function outputLimit(json: Readonly<Record<string, unknown>>): number | null {
 }
 
 function usageOf(call: ModelCall, answer: ExtractiveAnswer) {
-  const input = estimateTokens(call.body.byteLength);
+  const input = call.inputTokensEstimate;
   const output = estimateTokens(Buffer.byteLength(answer.text));
   // The engine has no tokenizer, and says so to whoever counts.
   return { prompt_tokens: input, completion_tokens: output, total_tokens: input + output, estimated: true };

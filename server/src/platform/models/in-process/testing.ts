@@ -5,7 +5,6 @@ export interface Recorded {
   readonly contentType: string | null;
   readonly chunks: readonly Buffer[];
   readonly fault: ProviderFault | null;
-  readonly bodyBytes: number;
 }
 
 /** A call of a model with a body, with everything else as the gateway would set it. */
@@ -39,6 +38,7 @@ export function chatCall(model: string, body: Readonly<Record<string, unknown>>)
     json,
     stream: json['stream'] === true,
     traceparent: '',
+    inputTokensEstimate: 7,
     publicRequestId: 'req_00000000000000000000000000',
   };
 }
@@ -58,7 +58,7 @@ export function collect(
     const end = (fault: ProviderFault | null): void => {
       if (isOver) wrong('two ends');
       isOver = true;
-      resolve({ contentType, chunks, fault, bodyBytes: call.body.byteLength });
+      resolve({ contentType, chunks, fault });
     };
     const exchange = provider.call(call, {
       onHead(head) {
@@ -95,7 +95,7 @@ export function json(source: unknown, ...path: readonly (string | number)[]): un
 }
 
 function isRecorded(source: unknown): source is Recorded {
-  return typeof source === 'object' && source !== null && 'chunks' in source && 'bodyBytes' in source;
+  return typeof source === 'object' && source !== null && 'chunks' in source;
 }
 
 /** The frames of a recorded stream, and the text of their deltas. */

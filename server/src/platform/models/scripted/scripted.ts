@@ -214,7 +214,7 @@ function toolCalls({ rule, chance }: Play) {
 /** Null where the rule says that the provider sends no usage. */
 function usageOf(call: ModelCall, rule: ScriptRule, answerBytes: number): object | null {
   if (rule.tokens === 'omit') return null;
-  const input = rule.tokens?.input ?? estimateTokens(call.body.byteLength);
+  const input = rule.tokens?.input ?? call.inputTokensEstimate;
   const output = rule.tokens?.output ?? estimateTokens(answerBytes);
   const cached = rule.tokens?.cached_input;
   const reasoning = rule.tokens?.reasoning;

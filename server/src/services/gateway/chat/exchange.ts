@@ -8,7 +8,7 @@ import { Account } from './account.ts';
 import { admit } from './admission.ts';
 import { ClientStream } from './answers/client-stream.ts';
 import { inWantedEncoding } from './answers/embedding-encoding.ts';
-import { estimatedUsage, noUsage } from './answers/token-usage.ts';
+import { estimatedUsage, noUsage, undeliveredUsage } from './answers/token-usage.ts';
 import { type CheckedAnswer, estimateOutputTokens } from './answers/whole-answer.ts';
 import type { Attempt, AttemptPorts } from './attempts/attempt.ts';
 import { CallGate, type CallGateOwner } from './attempts/call-gate.ts';
@@ -171,6 +171,7 @@ export class Exchange implements Swept, WholeAttemptOwner, StreamAttemptOwner, C
       body: bodyFor(intake, step.target, this.#addedOutputLimit),
       json: intake.json,
       stream: intake.stream,
+      inputTokensEstimate: intake.inputTokensEstimate,
       traceparent: (attempt.ports.span ?? this.#account.span).traceparent,
       publicRequestId: this.#context.publicRequestId,
     });
@@ -425,7 +426,7 @@ export class Exchange implements Swept, WholeAttemptOwner, StreamAttemptOwner, C
   #deliveredUsage(): Usage {
     const attempt = this.#attempt;
     if (attempt instanceof StreamAttempt && attempt.firstTokenMs !== null) return this.#streamUsage(attempt);
-    return noUsage;
+    return attempt === null || attempt.isConcluded ? noUsage : undeliveredUsage;
   }
 
   #releaseBody(): void {

@@ -56,6 +56,12 @@ export function estimatedUsage(inputTokens: number, outputTokens: number): Usage
 /** Of a request that no provider worked on. */
 export const noUsage: Usage = { ...estimatedUsage(0, 0), estimated: false };
 
+/**
+ * Of a call that was given up before anything of its answer was delivered: nothing is charged, and what the provider takes
+ * for it nobody told.
+ */
+export const undeliveredUsage: Usage = estimatedUsage(0, 0);
+
 const nothing: JsonObject = {};
 
 function detailsOf(value: JsonObject, name: string): JsonObject {

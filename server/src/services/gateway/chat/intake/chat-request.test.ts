@@ -42,7 +42,34 @@ test('the fields that Stoa reads come out, and nothing else is checked', () => {
   assert.equal(intake.endUser, 'end user');
   assert.deepEqual(intake.tags, { team: 'a' });
   assert.equal(intake.inputTokensBound, body.length);
-  assert.equal(intake.inputTokensEstimate, Math.ceil(body.length / 4));
+  const messages = '[{"role":"user","content":"hi","unknown":{"deep":true}}]';
+  assert.equal(intake.inputTokensEstimate, Math.ceil(messages.length / 4));
+});
+
+test('what is likely to be read is estimated: messages and tools, not the envelope around them', () => {
+  const asked = { model: 'm', messages: [{ role: 'user', content: 'How are tenants isolated?' }] };
+  const tools = [{ type: 'function', function: { name: 'look_up', description: 'x'.repeat(100) } }];
+  const estimate = (body: object): number =>
+    readChatRequest(Buffer.from(JSON.stringify(body))).inputTokensEstimate;
+  const plain = estimate(asked);
+  assert.equal(plain, Math.ceil(JSON.stringify(asked.messages).length / 4));
+  assert.equal(
+    estimate({ ...asked, stream: true, user: 'u'.repeat(90), metadata: { a: 'b'.repeat(400) } }),
+    plain,
+  );
+  assert.equal(
+    estimate({ ...asked, tools }),
+    Math.ceil((JSON.stringify(asked.messages).length + JSON.stringify(tools).length) / 4),
+  );
+});
+
+test('content that is neither text nor a list of parts is refused', () => {
+  for (const content of [5, true, {}]) {
+    assert.deepEqual(refusal(JSON.stringify({ model: 'm', messages: [{ role: 'user', content }] })), {
+      code: 'invalid_request',
+      param: 'messages[0].content',
+    });
+  }
 });
 
 test('null counts as absent', () => {

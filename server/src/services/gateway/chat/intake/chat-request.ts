@@ -38,7 +38,7 @@ export function readChatRequest(body: Buffer): Intake {
   const media = readMessages(json);
   const stream = optionalBoolean(json, 'stream') ?? false;
   const streamOptions = optionalObject(json, 'stream_options');
-  const tokens = inputTokens(body.length, media);
+  const tokens = inputTokens(body.length, scan, media);
   checkTools(json);
   return {
     operation: 'chat.completions',
@@ -74,7 +74,12 @@ function readMessages(json: JsonObject): MediaTokens {
     if (typeof message['role'] !== 'string') {
       throw invalid(`messages[${index}].role`, `The field "messages[${index}].role" must be text.`);
     }
-    addMedia(message['content'], media);
+    const content: unknown = message['content'] ?? '';
+    if (typeof content !== 'string' && !Array.isArray(content)) {
+      const param = `messages[${index}].content`;
+      throw invalid(param, `The field "${param}" must be text or a list of parts.`);
+    }
+    addMedia(content, media);
   }
   return media;
 }

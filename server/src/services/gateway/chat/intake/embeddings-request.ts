@@ -25,7 +25,7 @@ export function readEmbeddingsRequest(body: Buffer): Intake {
   const model = requiredModel(json);
   checkInput(json['input']);
   optionalInteger(json, 'dimensions', 1);
-  const tokens = inputTokens(body.length, noMedia());
+  const tokens = inputTokens(body.length, scan, noMedia());
   return {
     operation: 'embeddings',
     body,

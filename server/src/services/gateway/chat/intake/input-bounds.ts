@@ -1,4 +1,5 @@
 import { isJsonObject } from './fields.ts';
+import { nameSet, type ScannedObject } from './member-scan.ts';
 
 /**
  * How many input tokens a request has, without a tokenizer: counting on the event loop blocks it for seconds on hostile
@@ -30,6 +31,8 @@ const fileEstimate = 5_000;
 
 const bytesPerToken = 4;
 
+const likelyRead = nameSet(['messages', 'input', 'tools']);
+
 export function noMedia(): MediaTokens {
   return { inlineBytes: 0, bound: 0, estimate: 0 };
 }
@@ -54,12 +57,17 @@ function addPart(media: MediaTokens, holder: unknown, field: string, bound: numb
   if (typeof data === 'string') media.inlineBytes += data.length;
 }
 
-/** Both counts of a body of `bodyBytes`. */
-export function inputTokens(bodyBytes: number, media: MediaTokens): InputTokens {
-  const textBytes = Math.max(0, bodyBytes - media.inlineBytes);
+/**
+ * Both counts of a body of `bodyBytes`. Any member may become input of some provider, so all of them bound it; what is
+ * likely to be read are the messages (or the input) and the tools.
+ */
+export function inputTokens(bodyBytes: number, scan: ScannedObject, media: MediaTokens): InputTokens {
+  let readBytes = 0;
+  for (const { name, valueStart, valueEnd } of scan.members)
+    if (likelyRead.names.has(name)) readBytes += valueEnd - valueStart;
   return {
-    bound: textBytes + media.bound,
-    estimate: Math.ceil(textBytes / bytesPerToken) + media.estimate,
+    bound: Math.max(0, bodyBytes - media.inlineBytes) + media.bound,
+    estimate: estimateTokens(Math.max(0, readBytes - media.inlineBytes)) + media.estimate,
   };
 }
 
