@@ -34,6 +34,7 @@ const actorFields = {
   role: z.string().nullable().describe('As whom'),
   member_id: z.string().nullable().describe('Whose key or token it was, where it is a member’s'),
   token_id: z.string().nullable(),
+  end_user: z.string().nullable().describe('Of a denied act, the end user that its token was for'),
 } as const;
 
 /** What a tenant sees: its own acts, and what was done to it from outside, without who it was and from where. */

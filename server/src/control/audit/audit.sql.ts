@@ -9,6 +9,7 @@ interface EntryRow {
   readonly actor_role: string | null;
   readonly member_id: string | null;
   readonly token_id: string | null;
+  readonly end_user: string | null;
   readonly action: string;
   readonly resource_type: string | null;
   readonly resource_id: string | null;
@@ -52,7 +53,7 @@ export interface AuditPage {
 
 const columns = sql`entry_id, occurred_at, actor_type, actor_id, actor_role, action, resource_type, resource_id, outcome,
   times, before, after, client_address, user_agent, request_id`;
-const tokenColumns = sql`member_id, token_id`;
+const tokenColumns = sql`member_id, token_id, end_user`;
 
 /** An entry's id and its time come from two readings of one clock, microseconds apart. */
 const slackMs = 1_000;
@@ -102,7 +103,7 @@ export async function selectEntries(
   ];
   const { rows } = await sql<OperatorRow>`
     select * from (
-      (select ${columns}, null::text as member_id, null::text as token_id, tenant_id, reason
+      (select ${columns}, null::text as member_id, null::text as token_id, null::text as end_user, tenant_id, reason
         from platform.operator_audit_entries
         where ${all([filter.member === null ? sql`true` : sql`false`, ...conditions])} order by entry_id desc limit ${limit + 1})
       union all
@@ -164,6 +165,7 @@ export interface DeniedValues {
   readonly actorRole: string | null;
   readonly memberId: string | null;
   readonly tokenId: string | null;
+  readonly endUser: string | null;
   readonly action: string;
   /** What was called, or why a key was refused. */
   readonly about: { readonly type: string; readonly id: string };
@@ -173,6 +175,39 @@ export interface DeniedValues {
   readonly requestId: string | null;
 }
 
+/** Claims older than this are nobody's any more; a minute's are made within it. */
+const claimedForMinutes = 10;
+
+/**
+ * Claims the present minute, by the database's clock, for each digest, and answers those that nobody had claimed. Holds until
+ * the transaction ends; in one order, so that two processes never wait for each other in a ring. By primary key.
+ */
+export async function claimMinute(
+  tx: SystemHandle,
+  digests: readonly string[],
+): Promise<ReadonlySet<string>> {
+  await sql`
+    delete from platform.denied_minutes where minute < statement_timestamp() - ${claimedForMinutes} * interval '1 minute'
+  `.execute(tx);
+  const { rows } = await sql<{ digest: string }>`
+    insert into platform.denied_minutes (minute, digest)
+    select date_trunc('minute', statement_timestamp()), digest from unnest(${digests}::text[]) as claimed (digest)
+    order by digest
+    on conflict do nothing
+    returning digest
+  `.execute(tx);
+  return new Set(rows.map(({ digest }) => digest));
+}
+
+/** Milliseconds until the next minute of the database's clock begins. */
+export async function untilNextMinute(tx: SystemHandle): Promise<number> {
+  const { rows } = await sql<{ ms: number }>`
+    select (extract(epoch from date_trunc('minute', statement_timestamp()) + interval '1 minute' - statement_timestamp())
+      * 1000)::integer as ms
+  `.execute(tx);
+  return rows[0]?.ms ?? 60_000;
+}
+
 /** Denied acts, one entry each: those of tenants into theirs, those of operators into the operator's. */
 export async function insertDenied(tx: SystemHandle, denied: readonly DeniedValues[]): Promise<void> {
   const tenants = denied.filter(({ tenantId }) => tenantId !== null);
@@ -180,9 +215,9 @@ export async function insertDenied(tx: SystemHandle, denied: readonly DeniedValu
   if (tenants.length > 0) {
     await sql`
       insert into tenant.audit_entries
-        (tenant_id, actor_type, actor_id, actor_role, member_id, token_id, action, resource_type, resource_id, outcome,
+        (tenant_id, actor_type, actor_id, actor_role, member_id, token_id, end_user, action, resource_type, resource_id, outcome,
          times, client_address, user_agent, request_id)
-      select tenant_id, actor_type, actor_id, actor_role, member_id, token_id, action, about_type, about_id, 'denied', times,
+      select tenant_id, actor_type, actor_id, actor_role, member_id, token_id, end_user, action, about_type, about_id, 'denied', times,
         client_address, user_agent, request_id
       from ${deniedRows(tenants)}
     `.execute(tx);
@@ -208,9 +243,10 @@ function deniedRows(denied: readonly DeniedValues[]): RawBuilder<unknown> {
     ${texts((one) => one.about.id)}::text[],
     ${texts((one) => one.times)}::integer[], ${texts((one) => one.clientAddress)}::text[],
     ${texts((one) => one.userAgent)}::text[], ${texts((one) => one.requestId)}::text[],
-    ${texts((one) => one.memberId)}::text[], ${texts((one) => one.tokenId)}::text[]
+    ${texts((one) => one.memberId)}::text[], ${texts((one) => one.tokenId)}::text[],
+    ${texts((one) => one.endUser)}::text[]
   ) as denied (tenant_id, actor_type, actor_id, actor_role, action, about_type, about_id, times, client_address, user_agent,
-    request_id, member_id, token_id)`;
+    request_id, member_id, token_id, end_user)`;
 }
 
 interface CountRow {

@@ -40,10 +40,10 @@ async function arena() {
     refusedDenials: counter('refused'),
   };
   const denials = createDenials({ db, logger: silentLogger, metrics });
-  const deny = (keyId: string, clientAddress = '192.0.2.1', more: More = {}): void => {
+  const deny = (keyId: string, clientAddress = '192.0.2.1', more: More = {}, to = denials): void => {
     const { endpointId = 'keys.list', permission = 'keys:read', ...principal } = more;
     const requestId = newRequestId();
-    denials.note({
+    to.note({
       principal: {
         kind: 'tenant',
         tenantId,
@@ -71,13 +71,22 @@ async function arena() {
   };
   const written = async () => {
     const { rows } = await database.db.withTenant({ tenantId }, (tx) =>
-      sql<{ actor_id: string; times: number; client_address: string; token_id: string; member_id: string }>`
-        select actor_id, times, client_address, token_id, member_id from tenant.audit_entries where outcome = 'denied' order by entry_id
+      sql<{
+        actor_id: string;
+        times: number;
+        client_address: string;
+        token_id: string;
+        member_id: string;
+        end_user: string;
+      }>`
+        select actor_id, times, client_address, token_id, member_id, end_user from tenant.audit_entries where outcome = 'denied' order by entry_id
       `.execute(tx),
     );
     return rows;
   };
-  return { seen, denials, deny, written };
+  /** What another process of the same tenant writes. */
+  const another = () => createDenials({ db, logger: silentLogger, metrics });
+  return { seen, denials, deny, written, another, tenantId };
 }
 
 test('what cannot be written is kept, and counted on with what comes meanwhile', async () => {
@@ -162,6 +171,61 @@ test('a tenant takes no more than its places, what is over is counted, and other
   assert.ok(rows.every(({ times }) => times === 2));
 });
 
+/** As when the minute turns: what was claimed is nobody's any more. */
+async function turnMinute(): Promise<void> {
+  await database.db.withSystem('audit', (tx) => sql`delete from platform.denied_minutes`.execute(tx));
+}
+
+/** So that no minute turns by itself between two writings. */
+async function awayFromTurn(): Promise<void> {
+  const leftMs = 60_000 - (Date.now() % 60_000);
+  if (leftMs < 5_000) await new Promise((resolve) => setTimeout(resolve, leftMs + 100));
+}
+
+test('several processes write one entry a minute together, and no count is lost', async () => {
+  const { denials, deny, written, another } = await arena();
+  const [second, third] = [another(), another()];
+  const everywhere = [denials, second, third];
+  const timesOf = async (): Promise<number[]> => (await written()).map(({ times }) => times);
+  await awayFromTurn();
+  await turnMinute();
+  for (const [index, process] of everywhere.entries())
+    for (let times = 0; times <= index; times++) deny('a', undefined, {}, process);
+  deny('b', undefined, {}, third);
+  await Promise.all(everywhere.map((process) => process.flush()));
+  const first = await written();
+  assert.deepEqual(
+    first.map(({ actor_id }) => actor_id).sort((one, other) => one.localeCompare(other)),
+    ['a', 'b'],
+  );
+  deny('a', undefined, {}, second);
+  for (const process of everywhere) await process.flush();
+  assert.equal((await written()).length, 2, 'the minute has its entry');
+  for (let minute = 0; minute < 3; minute++) {
+    await turnMinute();
+    for (const process of everywhere) await process.flush();
+  }
+  const sum = (await written())
+    .filter(({ actor_id }) => actor_id === 'a')
+    .reduce((all, { times }) => all + times, 0);
+  assert.deepEqual([sum, (await timesOf()).length], [7, 4]);
+});
+
+test('a process that ends writes what it holds, whoever has written in this minute', async () => {
+  const { denials, deny, written, another } = await arena();
+  const second = another();
+  await awayFromTurn();
+  await turnMinute();
+  deny('a');
+  await denials.flush();
+  deny('a', undefined, {}, second);
+  await second.lifecycle.stop();
+  assert.deepEqual(
+    (await written()).map(({ times }) => times),
+    [1, 1],
+  );
+});
+
 test('members, end users and tokens of one issuer are an entry each', async () => {
   const { denials, deny, written } = await arena();
   const ada = '00000000-0000-7000-8000-000000000001';
@@ -178,15 +242,15 @@ test('members, end users and tokens of one issuer are an entry each', async () =
   deny('key', undefined, { tokenId: 't10' });
   await denials.flush();
   assert.deepEqual(
-    (await written()).map(({ member_id, token_id, times }) => [member_id, token_id, times]),
+    (await written()).map((row) => [row.member_id, row.token_id, row.end_user, row.times]),
     [
-      [toTypeId('mem', ada), 't3', 2],
-      [toTypeId('mem', eve), 't2', 1],
-      [null, 't6', 2],
-      [null, 't5', 1],
-      [null, 't7', 1],
-      [null, 't8', 1],
-      [null, 't10', 2],
+      [toTypeId('mem', ada), 't3', null, 2],
+      [toTypeId('mem', eve), 't2', null, 1],
+      [null, 't6', 'c-1', 2],
+      [null, 't5', 'c-2', 1],
+      [null, 't7', null, 1],
+      [null, 't8', null, 1],
+      [null, 't10', null, 2],
     ],
   );
 });

@@ -1,3 +1,4 @@
+import { hash } from 'node:crypto';
 import { type Database, isDataFault, storableText } from '#db';
 import type { Denied } from '#http';
 import {
@@ -8,13 +9,20 @@ import {
   type Principal,
   type TenantPrincipal,
 } from '#kernel';
-import { type DeniedValues, insertDenied } from './audit.sql.ts';
+import { claimMinute, type DeniedValues, insertDenied, untilNextMinute } from './audit.sql.ts';
 import type { AuditMetrics } from './metrics.ts';
 
 /**
  * Denied acts of known principals: in a minute one entry for each principal (of tokens: each member and end user) and permission, with how often. Counted in
  * memory and written once a minute and at the end, so that somebody who is denied ten thousand times a second costs one row.
- * A process that is killed loses the counts of at most a minute; what had an effect is never here. Whoever has no principal
+ *
+ * One entry over all processes: nobody may change an entry, so a process claims the minute of a principal and permission
+ * (`platform.denied_minutes`) in the transaction that writes its entry. Who comes second keeps the count and tries first thing
+ * in the next minute, where it goes before those that write later in theirs; so a count is in an entry after about as many
+ * minutes as there are processes with counts of the same, and none is lost. A process that ends writes what it holds without
+ * asking, so the minute of an end can have one entry more.
+ *
+ * A process that is killed loses the counts it holds; what had an effect is never here. Whoever has no principal
  * (a wrong key) is a metric of the edge and of access, and never an entry, so garbage can't flood the audit.
  */
 export interface Denials {
@@ -39,6 +47,8 @@ export interface DenialsDeps {
 }
 
 const flushEveryMs = 60_000;
+/** So that the database's minute has surely turned. */
+const afterTheTurnMs = 50;
 /** Principals times permissions in a minute; about 300 bytes each. What is over is counted in a metric. */
 const maximumHeld = 10_000;
 /** Of one tenant, so that none takes the places of the others; and of the operator. */
@@ -58,53 +68,109 @@ export function createDenials({ db, logger, metrics }: DenialsDeps): Denials {
   const held = createHeld(metrics);
   let flushing: Promise<void> = Promise.resolve();
   let timer: NodeJS.Timeout | undefined;
-  const drop = (one: Counted, error: unknown): void => {
-    metrics.refusedDenials.add(one.times);
-    const { tenantId, actorId, action, times } = one;
-    logger.error(
-      { err: error, tenantId, actorId, action, times },
-      'a denied act could not be written and was dropped',
-    );
-  };
-  const write = async (): Promise<void> => {
+  const write = async (isLast: boolean): Promise<void> => {
+    const later: Counted[] = [];
     // The last is the next. What the database refuses for its values is halved until it is known which one it is.
     const batches = batchesOf(held.take()).reverse();
     for (let batch = batches.pop(); batch !== undefined; batch = batches.pop()) {
       const rows = batch;
       try {
-        await db.withSystem('audit', (tx) => insertDenied(tx, rows));
+        later.push(...(await writeRows(db, rows, isLast)));
       } catch (error) {
         if (!isDataFault(error)) {
-          const waiting = [rows, ...batches.reverse()].flat();
+          const waiting = [later, rows, ...batches.reverse()].flat();
           metrics.failedFlushes.add(1);
           logger.warn({ err: error, entries: waiting.length }, 'denied acts wait to be written');
           held.putBack(waiting);
           return;
         }
         if (rows.length > 1) batches.push(...halvesOf(rows).reverse());
-        else for (const one of rows) drop(one, error);
+        else for (const one of rows) drop({ logger, metrics }, one, error);
       }
     }
+    if (later.length === 0) return;
+    held.putBack(later);
+    if (timer !== undefined) await nextMinute.wait();
   };
-  const flush = (): Promise<void> => {
-    flushing = flushing.then(write);
+  const flush = (isLast = false): Promise<void> => {
+    flushing = flushing.then(() => write(isLast));
     return flushing;
   };
+  const flushByTimer = (): void => {
+    flush().catch((error: unknown) => logger.error({ err: error }, 'denied acts could not be written'));
+  };
+  const nextMinute = createNextMinute(db, flushByTimer);
   return {
     note: (denied) => held.count(countedOf(denied)),
     noteRefused: (refused) => held.count(countedRefusal(refused)),
-    flush,
+    flush: () => flush(),
     lifecycle: {
       async start() {
-        timer ??= setInterval(() => {
-          flush().catch((error: unknown) => logger.error({ err: error }, 'denied acts could not be written'));
-        }, flushEveryMs).unref();
+        timer ??= setInterval(flushByTimer, flushEveryMs).unref();
       },
       async stop() {
         clearInterval(timer);
         timer = undefined;
-        await flush();
+        nextMinute.stop();
+        await flush(true);
       },
+    },
+  };
+}
+
+function drop(
+  { logger, metrics }: Pick<DenialsDeps, 'logger' | 'metrics'>,
+  one: Counted,
+  error: unknown,
+): void {
+  metrics.refusedDenials.add(one.times);
+  const { tenantId, actorId, action, times } = one;
+  const about = { err: error, tenantId, actorId, action, times };
+  logger.error(about, 'a denied act could not be written and was dropped');
+}
+
+/**
+ * Writes what nobody else has written in this minute, and answers the others.
+ * @param isLast whether there is no next minute: then all are written
+ */
+async function writeRows(
+  db: DenialsDeps['db'],
+  rows: readonly Counted[],
+  isLast: boolean,
+): Promise<readonly Counted[]> {
+  return db.withSystem('audit', async (tx) => {
+    if (isLast) {
+      await insertDenied(tx, rows);
+      return [];
+    }
+    const claimed = await claimMinute(tx, rows.map(digestOf));
+    const isClaimed = (one: Counted): boolean => claimed.has(digestOf(one));
+    await insertDenied(tx, rows.filter(isClaimed));
+    return rows.filter((one) => !isClaimed(one));
+  });
+}
+
+/** Calls `onTurn` once when the next minute of the database begins, however often it is asked to wait until then. */
+function createNextMinute(
+  db: DenialsDeps['db'],
+  onTurn: () => void,
+): { wait(): Promise<void>; stop(): void } {
+  let timer: NodeJS.Timeout | undefined;
+  let isStopped = false;
+  return {
+    async wait() {
+      if (timer !== undefined) return;
+      const waitMs = await db.withSystem('audit', untilNextMinute).catch(() => flushEveryMs);
+      if (isStopped) return;
+      timer ??= setTimeout(() => {
+        timer = undefined;
+        onTurn();
+      }, waitMs + afterTheTurnMs).unref();
+    },
+    stop() {
+      isStopped = true;
+      clearTimeout(timer);
+      timer = undefined;
     },
   };
 }
@@ -122,14 +188,23 @@ function halvesOf(rows: readonly Counted[]): (readonly Counted[])[] {
   return [rows.slice(0, middle), rows.slice(middle)];
 }
 
+/** Who and what: the same in every process. */
+function keyOf({ tenantId, actorType, actorId, memberId, subject, action }: Counted): string {
+  return JSON.stringify([tenantId, actorType, actorId, memberId, subject, action]);
+}
+
+function digestOf(one: Counted): string {
+  return hash('sha256', keyOf(one));
+}
+
 /** What is counted until the next writing, each principal and permission once. */
 function createHeld(metrics: AuditMetrics) {
   let held = new Map<string, Counted>();
   /** Tenant (empty for the operator) -> how many of `held` are its. */
   let ofTenants = new Map<string, number>();
   const keep = (one: Counted): void => {
-    const { tenantId, actorType, actorId, memberId, subject, action } = one;
-    const key = JSON.stringify([tenantId, actorType, actorId, memberId, subject, action]);
+    const { tenantId } = one;
+    const key = keyOf(one);
     const same = held.get(key);
     if (same !== undefined) {
       const { times, ...latest } = one;
@@ -175,6 +250,7 @@ function storable(one: Counted): Counted {
     actorId: short(one.actorId),
     memberId: shortOrNone(one.memberId),
     tokenId: shortOrNone(one.tokenId),
+    endUser: one.endUser === null ? null : storableText(one.endUser, subjectCharacters),
     subject: one.subject === null ? null : storableText(one.subject, subjectCharacters),
     action: short(one.action),
     about: { type: short(one.about.type), id: short(one.about.id) },
@@ -187,7 +263,7 @@ function storable(one: Counted): Counted {
 function whoOf(principal: Principal) {
   if (principal.kind === 'operator') {
     const { keyId: actorId, role: actorRole } = principal;
-    const none = { tenantId: null, memberId: null, tokenId: null, subject: null };
+    const none = { tenantId: null, memberId: null, tokenId: null, endUser: null, subject: null };
     return { ...none, actorType: 'operator', actorId, actorRole };
   }
   const { type: actorType, id: actorId, role: actorRole, memberId, tokenId } = actorOf(principal);
@@ -198,6 +274,7 @@ function whoOf(principal: Principal) {
     actorRole,
     memberId: memberId ?? null,
     tokenId: tokenId ?? null,
+    endUser: principal.endUser ?? null,
     subject: subjectOf(principal),
   };
 }

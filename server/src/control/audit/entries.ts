@@ -21,8 +21,8 @@ export function operatorEntry(row: OperatorRow): AuditEntryObject {
 }
 
 function actorOf(row: Omit<OwnRow, 'actor_id'>) {
-  const { actor_role: role, member_id, token_id } = row;
-  return { type: actorType(row.actor_type), role, member_id, token_id };
+  const { actor_role: role, member_id, token_id, end_user } = row;
+  return { type: actorType(row.actor_type), role, member_id, token_id, end_user };
 }
 
 function fieldsOf(row: Omit<OwnRow, 'actor_id'>) {

@@ -91,6 +91,7 @@ export const systemGrants = {
   audit: {
     'tenant.audit_entries': ['select', 'insert'],
     'platform.operator_audit_entries': ['select', 'insert'],
+    'platform.denied_minutes': ['select', 'insert', 'delete'],
     'platform.audit_id': ['execute'],
   },
   /** Deletes what is past its stated retention. */
