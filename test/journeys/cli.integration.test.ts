@@ -229,6 +229,19 @@ describe('operating', () => {
     assert.equal((await failure(1, words.slice(0, -1))).code, 'already_exists');
   });
 
+  test('a past is replayed into a consumer until it is done, and an id that is no dead letter is a failure', async () => {
+    const tenant = await json(identified, 'tenants', 'create', 'replayed');
+    const of = ['--tenant', tenant.id, '--since', '2026-01-01T00:00:00Z'];
+    const words = ['events', 'replay', ...of, '--consumer', 'webhooks.fan-out'];
+    const done = await json(identified, ...words, '--wait');
+    assert.equal(done['state'], 'done');
+    assert.match(await output('events', 'replay-status', done.id), /state +done\n[^]*handled +\d+/);
+    assert.equal((await failure(1, ['events', 'replay', ...of, '--consumer', 'nobody'])).code, 'not_found');
+    const letter = 'dlt_01jz4x5t2sfkb8m6q0v9c3d7ea';
+    assert.equal((await failure(1, ['dead-letters', 'redrive', letter])).code, 'not_found');
+    assert.match(await output('dead-letters', 'redrive', '--consumer', 'nobody'), /^0 of 0 /);
+  });
+
   test('the audit is listed and exported, as the tenant and as the operator', async () => {
     const tenant = await json(identified, 'tenants', 'create', 'audited');
     const actions = async (...words: string[]) => {
