@@ -5,7 +5,7 @@
 import assert from 'node:assert/strict';
 import { request } from 'undici';
 import { z } from 'zod';
-import { createdApiKey, explainedRequest, tenant } from '../../contracts/src/index.ts';
+import { createdApiKey, explainedRequest, tenant } from '@stoa/contracts';
 import type { ClientView } from './load.ts';
 
 export interface FailureTenant {
