@@ -6,6 +6,7 @@ import { addAuditCommands } from './commands/audit.ts';
 import { addDeadLetterCommands } from './commands/dead-letters.ts';
 import { addEventCommands } from './commands/events.ts';
 import { addKeyCommands } from './commands/keys.ts';
+import { addLimitCommands } from './commands/limits.ts';
 import { addMemberCommands } from './commands/members.ts';
 import { addRequestCommands } from './commands/requests.ts';
 import { addServerCommands } from './commands/server.ts';
@@ -47,6 +48,7 @@ export function createProgram(context: Context, complain: (text: string) => void
   addTenantCommands(program, context);
   addKeyCommands(program, context);
   addMemberCommands(program, context);
+  addLimitCommands(program, context);
   addProviderCommands(program, context);
   addAuditCommands(program, context);
   addEventCommands(program, context);

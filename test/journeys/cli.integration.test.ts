@@ -211,6 +211,42 @@ describe('operating', () => {
     assert.equal((await run(['keys', 'rotate', key.slice(8, 20), '--overlap', 'x'], now)).code, 2);
   });
 
+  test("rate limits are shown and set, a tenant's as the operator, a key's own as its tenant", async () => {
+    const tenant = await json(identified, 'tenants', 'create', 'Limited');
+    const of = ['--tenant', tenant.id];
+    const keyOf = (await output('keys', 'create', 'limited', '--role', 'admin', ...of)).trim();
+    assert.match(await output('limits', 'show', ...of), /defaults hold/);
+    const rules = ['--rule', 'requests:6000/60,burst=1000', '--rule', 'tokens:200000/60,class=chat,per=key'];
+    const set = await run(['limits', 'set', ...of, ...rules]);
+    assert.equal(set.code, 0, set.errors);
+    assert.match(set.out, /requests +6,?000 +60 +1,?000 +any +tenant/);
+    assert.match(set.out, /tokens +200,?000 +60 +200,?000 +chat +key/);
+    const own = { env: { STOA_KEY: keyOf } };
+    assert.equal((await run(['limits', 'show'], own)).out, set.out);
+    const other = await run(['keys', 'create', 'other', ...of]);
+    const otherId = other.out.trim().slice(8, 20);
+    const ofKey = await run(['limits', 'set', otherId, '--rule', 'requests:60/60,class=chat'], own);
+    assert.match(ofKey.out, /requests +60 +60 +60 +chat +this key/, ofKey.errors);
+    assert.equal((await run(['limits', 'show', otherId], own)).out, ofKey.out);
+    assert.match((await run(['limits', 'set', otherId, '--none'], own)).out, /No limits/);
+    const wrong = [
+      [...of],
+      [...of, '--none', '--defaults'],
+      ['--none'],
+      [otherId, '--none', ...of],
+      [otherId, '--defaults'],
+      [otherId, '--rule', 'requests:1/1,per=key'],
+      ...['requests', 'requests:0/60', 'money:1/1', 'requests:1/1,class=x', 'requests:1/1,x'].map((rule) => [
+        ...of,
+        '--rule',
+        rule,
+      ]),
+    ];
+    for (const words of wrong)
+      assert.equal((await run(['limits', 'set', ...words])).code, 2, JSON.stringify(words));
+    assert.match(await output('limits', 'set', ...of, '--defaults'), /defaults hold/);
+  });
+
   test('providers are listed and added, with the credential from the environment only', async () => {
     assert.match(await output('providers', 'list'), /extractive +extractive +built-in/);
     const words = ['providers', 'create', 'far', '--base-url', 'http://127.0.0.1:9/v1', '--json'];
