@@ -84,13 +84,8 @@ async function composeModules(input: ComposeInput, eventLog: EventLog): Promise<
   const control = createControlPlane(input, models, ports);
   const gateway = composeGateway(input, models, control, quotas);
   const events = composeEvents(input, eventLog, control);
-  const leaderTasks = [
-    processRetention(),
-    ...eventLog.tasks,
-    ...events.tasks,
-    ...control.tasks,
-    ...gateway.tasks,
-  ];
+  const tasks = [eventLog, events, control, gateway].flatMap((part) => part.tasks);
+  const leaderTasks = [processRetention(), ...tasks];
   const timers = createTimers({ db, clock, logger }, leaderTasks, { leaseMs: settings.leaseMs });
   const jobs = composeJobs(input, control);
   jobs.register(control.jobs);
@@ -130,7 +125,7 @@ async function composeModules(input: ComposeInput, eventLog: EventLog): Promise<
     ],
     gateway,
     firstStart: firstStartPort(control),
-    describeAuto: () => describeAuto(registry),
+    describeAuto: () => describeAuto(registry, settings.openaiBaseUrl),
     close: () => closeInTurn([models, outbound, guarded, db]),
   };
 }
@@ -223,7 +218,10 @@ function warmUpLifecycle(models: ModelParts): Lifecycle {
 }
 
 /** Every process declares the jobs and may enqueue them; those with a role that runs tasks run them. */
-function composeJobs({ settings, db, telemetry, roles }: ComposeInput, { tenants }: ControlPlane): JobsModule {
+function composeJobs(
+  { settings, db, telemetry, roles }: ComposeInput,
+  { tenants }: ControlPlane,
+): JobsModule {
   const { logger, metrics } = telemetry;
   return createJobs(
     {
@@ -309,10 +307,12 @@ const engineNotes: Readonly<Partial<Record<ProviderKind, string>>> = {
   scripted: ', which plays a script',
 };
 
-function describeAuto(registry: RegistryModule): string {
+function describeAuto(registry: RegistryModule, openaiBaseUrl: string | null): string {
   const [first] = registry.api.snapshot().chatOrder;
   if (!first) return 'nothing: no chat model is enabled';
   const where =
     first.provider.baseUrl === '' ? 'in this process' : `at ${new URL(first.provider.baseUrl).host}`;
-  return `${first.id} (${where})${engineNotes[first.provider.kind] ?? ''}`;
+  const note = engineNotes[first.provider.kind] ?? '';
+  const isWaiting = openaiBaseUrl !== null && first.provider.kind === 'extractive';
+  return `${first.id} (${where})${note}${isWaiting ? `; ${openaiBaseUrl} has listed no chat model yet` : ''}`;
 }

@@ -81,7 +81,7 @@ export function buildCatalog(input: CatalogInput): Catalog {
         add({ target: discoveredTarget(model, provider), modelUuid: null, providerUuid: provider.uuid });
       } else {
         warnings.push(
-          `${provider.connection.id} lists a model whose name cannot be a target's; it is left out`,
+          `${provider.connection.id} lists the model ${JSON.stringify(model.id.slice(0, 100))}, whose name cannot be a target's; it is left out`,
         );
       }
     }

@@ -201,7 +201,7 @@ class ListingLoop {
     this.#failedInRow++;
     const { publicMessage } = toAppError(error);
     if (this.status.state !== 'failing') {
-      const facts = { provider: this.#provider.connection.id, error };
+      const facts = { provider: this.#provider.connection.id, reason: publicMessage };
       this.#deps.logger.warn(facts, 'the models of a provider could not be listed; it is tried again');
     }
     this.status = { ...this.status, state: 'failing', error: publicMessage };

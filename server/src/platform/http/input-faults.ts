@@ -39,7 +39,7 @@ export function inputAdvice(issue: z.core.$ZodRawIssue): string | undefined {
     case 'invalid_format':
       return formatWords[issue.format];
     case 'invalid_union':
-      return 'Send one of the shapes that the reference lists';
+      return 'None of the forms that this may have fits; the example of the operation in GET /openapi.json shows one';
     default:
       return undefined;
   }
@@ -57,6 +57,6 @@ function typeAdvice(expected: string, input: unknown): string {
 
 function boundAdvice(bound: string, limit: number | bigint, origin: string, isInclusive: boolean): string {
   const exactly = isInclusive ? bound : bound === 'at least' ? 'more than' : 'less than';
-  const unit = origin === 'string' ? ' characters' : origin === 'array' || origin === 'set' ? ' items' : '';
-  return `Send ${exactly} ${String(limit)}${unit}`;
+  const unit = origin === 'string' ? ' character' : origin === 'array' || origin === 'set' ? ' item' : '';
+  return `Send ${exactly} ${String(limit)}${unit}${unit === '' || Number(limit) === 1 ? '' : 's'}`;
 }

@@ -91,7 +91,7 @@ test('a fault of the input says what to send instead', async () => {
     [{ name: 'abc', kind: 'other' }, 'kind: Send one of chat, embedding.'],
     [{ name: 'abc', count: 1.5 }, 'count: Send a whole number.'],
     [{ name: 'abc', count: 0 }, 'count: Send more than 0.'],
-    [{ name: 'abc', list: ['a', 'b'] }, 'list: Send at most 1 items.'],
+    [{ name: 'abc', list: ['a', 'b'] }, 'list: Send at most 1 item.'],
     [{ name: 'abc', at: 'noon' }, 'at: Send a time such as 2026-11-23T09:30:00Z.'],
     [{ name: 'abc', own: 'b' }, 'own: Begin it with an a.'],
     [{ name: 'abc', more: 1 }, 'There is no field more; leave it out.'],

@@ -405,6 +405,7 @@ for (const adapter of testedAdapters()) {
             'platform.drop_partitions': ['execute'],
             'platform.make_audit_months': ['execute'],
             'platform.drop_audit_months': ['execute'],
+            'platform.hold_fence': ['execute'],
           },
           audit: systemGrants.audit,
         });

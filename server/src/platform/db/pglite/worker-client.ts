@@ -1,4 +1,5 @@
 import { Worker } from 'node:worker_threads';
+import { AppError } from '#kernel';
 import { databaseUnavailable, deadlineExceeded, translateSqlError } from '../sql-error.ts';
 import type { WorkerAnswer, WorkerReply, WorkerRequest, WorkerSettings } from './protocol.ts';
 
@@ -77,7 +78,7 @@ export class WorkerClient {
       await this.send({ kind: 'open', settings }, openDeadlineMs);
     } catch (error) {
       this.#end();
-      throw databaseUnavailable(error);
+      throw notOpened(settings.directory, error);
     }
   }
 
@@ -102,4 +103,23 @@ export class WorkerClient {
     for (const pending of this.#pending.values()) pending.reject(databaseUnavailable(error));
     this.#pending.clear();
   }
+}
+
+/** Said to whoever starts the process, so it names the folder and the reason. */
+function notOpened(directory: string | null, error: unknown): AppError {
+  const { message } = deepestCause(error);
+  const place = directory === null ? 'in memory' : `in ${directory}`;
+  const why =
+    error instanceof AppError && error.code === 'deadline_exceeded'
+      ? `it took more than ${openDeadlineMs / 1000} s; start again, a busy machine may need a second try`
+      : `${message.split('\n', 1)[0]?.slice(0, 300)}; where starting again does not help, the folder is damaged: restore a backup of it or move it away`;
+  return new AppError('database_unavailable', `The embedded database ${place} did not open: ${why}.`, {
+    retryAfterMs: 1000,
+    cause: error,
+  });
+}
+
+function deepestCause(error: unknown): Error {
+  if (!(error instanceof Error)) return new Error(String(error));
+  return error.cause === undefined ? error : deepestCause(error.cause);
 }

@@ -145,7 +145,11 @@ export function createRequestsRoutes(deps: RequestsDeps): readonly JsonRoute[] {
       );
       if (stored !== null) return parseStored(stored);
     }
-    throw new AppError('not_found', 'There is no such request, or it has not ended yet.', { param: 'id' });
+    throw new AppError(
+      'not_found',
+      'There is no such request, or it has not ended yet. One that was refused for what is wrong with the call itself (its body, its key) leaves no record.',
+      { param: 'id' },
+    );
   }
 
   async function list(query: RequestsQuery, principal: TenantPrincipal): Promise<RequestCompletedV1[]> {
