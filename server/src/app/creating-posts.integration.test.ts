@@ -190,8 +190,9 @@ async function casesOf(plane: ControlPlane): Promise<ReadonlyMap<string, Case>> 
   const make = async (path: string, body: object): Promise<unknown> =>
     (await plane.admin('POST', path, { body })).body;
   const { id: tenantId } = created.parse(await make('/control/v1/tenants', { name: 'T' }));
-  const keysPath = `/control/v1/tenants/${tenantId}/keys`;
-  const membersPath = `/control/v1/tenants/${tenantId}/members`;
+  const tenantPath = `/control/v1/tenants/${tenantId}`;
+  const keysPath = `${tenantPath}/keys`;
+  const membersPath = `${tenantPath}/members`;
   const admin = createdKey.parse(await make(keysPath, { name: 'admin', role: 'admin' }));
   const connection = { kind: 'openai-compatible', base_url: 'http://127.0.0.1:9/v1', discover: false };
   const provider = created.parse(await make('/control/v1/providers', { name: 'first', ...connection }));
@@ -206,7 +207,17 @@ async function casesOf(plane: ControlPlane): Promise<ReadonlyMap<string, Case>> 
   const hook = () => ({ url: 'https://hooks.example.com/', event_types: ['*'], description: next() });
   const webhookPath = `/v1/webhooks/${await own('/v1/webhooks', hook())}`;
   const deliveryId = await own(`${webhookPath}/test`, {});
+  const operatorKeyId = created.parse(await make('/control/v1/operator-keys', named())).id;
+  const issuer = () => ({
+    ...named(),
+    issuer: 'https://id.example.test',
+    jwks_url: 'https://id.example.test/jwks.json',
+    audience: `${tenantId}/${next()}`,
+    claims: { default_role: 'viewer' },
+  });
   const audited = 'tenant.audit_entries';
+  const rotations =
+    "(select 1 from platform.operator_audit_entries where action = 'operator_keys.rotate') made";
   return new Map<string, Case>([
     ['keys.rotate', { path: `/v1/keys/${keyId}/rotate`, body: seconds, table: audited, key: admin.key }],
     ['tenant_keys.rotate', { path: `${keysPath}/${keyId}/rotate`, body: seconds, table: audited, key }],
@@ -252,19 +263,15 @@ async function casesOf(plane: ControlPlane): Promise<ReadonlyMap<string, Case>> 
     ],
     ['tenant_members.create', { path: membersPath, body: newKey, table: 'tenant.members', key }],
     ['members.create', { path: '/v1/members', body: newKey, table: 'tenant.members', key: admin.key }],
+    ['issuers.create', { path: '/v1/issuers', body: issuer, table: 'tenant.issuers', key: admin.key }],
+    ['tenant_issuers.create', { path: `${tenantPath}/issuers`, body: issuer, table: 'tenant.issuers', key }],
     [
-      'issuers.create',
+      'operator_keys.rotate',
       {
-        path: '/v1/issuers',
-        body: () => ({
-          ...named(),
-          issuer: 'https://id.example.test',
-          jwks_url: 'https://id.example.test/jwks.json',
-          audience: next(),
-          claims: { default_role: 'viewer' },
-        }),
-        table: 'tenant.issuers',
-        key: admin.key,
+        path: `/control/v1/operator-keys/${operatorKeyId}/rotate`,
+        body: seconds,
+        table: rotations,
+        key,
       },
     ],
     ['keys.create', { path: '/v1/keys', body: newKey, table: 'tenant.api_keys', key: admin.key }],
@@ -332,8 +339,10 @@ test('a creating POST cannot be wired without keeping its answer, and none is le
       'keys.rotate',
       'members.create',
       'operator_keys.create',
+      'operator_keys.rotate',
       'prices.import',
       'providers.create',
+      'tenant_issuers.create',
       'tenant_keys.create',
       'tenant_keys.rotate',
       'tenant_members.create',
