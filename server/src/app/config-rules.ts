@@ -102,7 +102,7 @@ function weakSecretFaults(settings: ReadableSettings): SettingFault[] {
   const weakness = settings.masterKey instanceof Uint8Array ? keyWeakness(settings.masterKey) : null;
   const ofMasterKey: SettingFault = {
     name: 'STOA_MASTER_KEY',
-    wrong: `the value is not random: ${weakness}`,
+    wrong: `the value is not random: ${weakness ?? ''}`,
     expected: '32 random bytes as base64 (`openssl rand -base64 32`)',
   };
   const ofCluster = clusterSecrets.flatMap(([name, key]) => {

@@ -301,7 +301,11 @@ const behaviours: Record<string, (exchange: Exchange) => void> = {
     sendJson(exchange, 400, openAiError(message, 'context_length_exceeded', 'messages'));
   },
   leaky: (exchange) =>
-    sendJson(exchange, 400, openAiError(`invalid value: ${upstreamSecrets.slice(0, 3).join(' and ')}`, 'bad')),
+    sendJson(
+      exchange,
+      400,
+      openAiError(`invalid value: ${upstreamSecrets.slice(0, 3).join(' and ')}`, 'bad'),
+    ),
   'stalled-error': ({ response }) => {
     response.writeHead(500, { 'content-type': 'application/json' });
     response.write('{"error":');

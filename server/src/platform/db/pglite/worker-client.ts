@@ -107,12 +107,12 @@ export class WorkerClient {
 
 /** Said to whoever starts the process, so it names the folder and the reason. */
 function notOpened(directory: string | null, error: unknown): AppError {
-  const { message } = deepestCause(error);
+  const [message = ''] = deepestCause(error).message.split('\n', 1);
   const place = directory === null ? 'in memory' : `in ${directory}`;
   const why =
     error instanceof AppError && error.code === 'deadline_exceeded'
       ? `it took more than ${openDeadlineMs / 1000} s; start again, a busy machine may need a second try`
-      : `${message.split('\n', 1)[0]?.slice(0, 300)}; where starting again does not help, the folder is damaged: restore a backup of it or move it away`;
+      : `${message.slice(0, 300)}; where starting again does not help, the folder is damaged: restore a backup of it or move it away`;
   return new AppError('database_unavailable', `The embedded database ${place} did not open: ${why}.`, {
     retryAfterMs: 1000,
     cause: error,
