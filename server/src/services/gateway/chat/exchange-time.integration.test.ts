@@ -51,7 +51,7 @@ test('a client that hangs up while its reservation is looked up gives all of it 
   await asked.promise;
   request.hangUp();
   const record = await server.journal.nth(1);
-  assert.equal(record.outcome, 'client_cancelled');
+  assert.deepEqual([record.outcome, record.usage.estimated], ['client_cancelled', false]);
   const given = Promise.withResolvers<void>();
   grant({
     isGranted: true,
@@ -83,7 +83,7 @@ test('a client that hangs up in the queue of a full bulkhead leaves its turn to 
   assert.equal(server.provider.calls.length, 2);
 });
 
-test('a client that hangs up before anything was delivered owes nothing', async () => {
+test('a client that hangs up before anything was delivered owes nothing, and what the call took is marked as unknown', async () => {
   const server = await open();
   const asking = post(server.url, chatPath, streamed);
   const call = await server.provider.nth(1);
@@ -95,8 +95,8 @@ test('a client that hangs up before anything was delivered owes nothing', async 
   const record = await server.journal.nth(1);
   assert.equal(call.isCancelled, true);
   assert.deepEqual(
-    [record.outcome, record.usage.input_tokens, record.cost_femto],
-    ['client_cancelled', 0, '0'],
+    [record.outcome, record.usage.input_tokens, record.usage.estimated, record.cost_femto],
+    ['client_cancelled', 0, true, '0'],
   );
 });
 
