@@ -95,11 +95,12 @@ before(async () => {
   const address: AddressInfo | string | null = server.address();
   assert.ok(typeof address === 'object' && address !== null);
   base = `http://127.0.0.1:${address.port}`;
-});
-beforeEach(() => {
-  seen = [];
   tenant = createTenantClient({ baseUrl: base, apiKey: key });
   operator = createOperatorClient({ adminUrl: base, operatorKey: 'stoa_op_secretsecret' });
+});
+// Pure tests share a process, and a hook beside them is everybody's: this one must do nothing that can fail.
+beforeEach(() => {
+  seen = [];
 });
 after(() => {
   server.closeAllConnections();

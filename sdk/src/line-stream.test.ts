@@ -16,7 +16,7 @@ const entry = {
   client_address: '192.0.2.1',
   user_agent: null,
   request_id: null,
-  actor: { type: 'key', id: '00a1B2c3D4e5', role: 'admin', member_id: null, token_id: null },
+  actor: { type: 'key', id: '00a1B2c3D4e5', role: 'admin', member_id: null, token_id: null, end_user: null },
 };
 const line = `${JSON.stringify(entry)}\n`;
 

@@ -1,9 +1,11 @@
 /** What the tokens of one issuer, or of nobody, must not do to others: through the listener, against the database. */
 
 import assert from 'node:assert/strict';
-import { generateKeyPairSync, sign } from 'node:crypto';
+import { generateKeyPairSync, randomUUID, sign } from 'node:crypto';
 import { after, before, test } from 'node:test';
-import { accessToken, createdApiKey, tenant } from '@stoa/contracts';
+import { accessToken, createdApiKey, endpoint, tenant } from '@stoa/contracts';
+import { z } from 'zod';
+import { creatingTenantRoute } from '#http';
 import { AppError, type Clock, systemClock } from '#kernel';
 import {
   type Answer,
@@ -13,6 +15,8 @@ import {
   openTestDatabase,
   type TestDatabase,
 } from '#testing';
+
+const note = z.object({ secret: z.string() });
 
 let database: TestDatabase;
 let here: ControlPlane;
@@ -39,9 +43,26 @@ const outbound: NonNullable<Parameters<typeof openControlPlane>[1]>['outbound'] 
   },
 };
 
+/** Makes something that such a token may make, with an answer that differs each time. */
+const makeNote = endpoint({
+  id: 'test.notes.create',
+  listener: 'public',
+  method: 'POST',
+  path: '/v1/notes',
+  summary: 'For the test',
+  access: { permission: 'models:read' },
+  responses: { 201: { description: 'The note', schema: note } },
+  errors: ['idempotency_conflict', 'idempotency_in_progress'],
+  idempotent: 'key',
+  example: {},
+});
+
 before(async () => {
   database = await openTestDatabase();
-  here = await openControlPlane(database.db, { outbound });
+  const notes = creatingTenantRoute(makeNote, (_input, { tenantId }, _context, keep) =>
+    database.db.withTenant({ tenantId }, (tx) => keep(tx, { status: 201, body: { secret: randomUUID() } })),
+  );
+  here = await openControlPlane(database.db, { outbound, routes: () => [notes] });
 });
 
 after(async () => {
@@ -121,11 +142,10 @@ test('a token whose claims no store can hold is refused as any invalid one, and 
 test('what one subject was answered under an Idempotency-Key, another without a member and `jti` is not shown', async () => {
   const acme = await newTenant();
   const create = async (text: string): Promise<string> => {
-    const body = { name: 'same', role: 'viewer' };
     const headers = { 'idempotency-key': 'same' };
-    const made = await here.open('POST', '/v1/keys', { key: text, body, headers });
+    const made = await here.open('POST', '/v1/notes', { key: text, headers });
     assert.equal(made.status, 201, made.text);
-    return createdApiKey.parse(made.body).key;
+    return note.parse(made.body).secret;
   };
   const [ada, eve] = [
     token(acme.audience, { sub: 'ada', jti: undefined }),

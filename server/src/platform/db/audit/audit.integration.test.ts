@@ -78,6 +78,7 @@ for (const adapter of testedAdapters()) {
           request_id: 'req_1',
           is_copy: false,
           member_id: 'mem_1',
+          end_user: null,
           token_id: 'jti-1',
         },
       );
