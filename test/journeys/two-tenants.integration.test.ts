@@ -100,7 +100,6 @@ const sameIssuer = {
   name: 'same issuer',
   issuer: 'https://id.example.com',
   jwks_url: 'https://id.example.com/jwks.json',
-  audience: 'same audience',
   claims: { member: 'sub' },
 };
 
@@ -144,7 +143,9 @@ async function furnish(requests: number): Promise<Tenant> {
     '/v1/keys/{id}': made.id,
     '/v1/requests/{id}': ids.at(-1) ?? '',
     '/v1/members/{id}': await idOf(call('POST', '/v1/members', sameMember)),
-    '/v1/issuers/{id}': await idOf(call('POST', '/v1/issuers', sameIssuer)),
+    '/v1/issuers/{id}': await idOf(
+      call('POST', '/v1/issuers', { ...sameIssuer, audience: `stoa:${tenantId}` }),
+    ),
     '/v1/webhooks/{id}': await idOf(call('POST', '/v1/webhooks', sameWebhook)),
   };
   ids.push(own['/v1/members/{id}'], own['/v1/issuers/{id}'], own['/v1/webhooks/{id}']);

@@ -14,7 +14,9 @@ const entryFields = {
   occurred_at: timestamp,
   action: z
     .string()
-    .describe("The named act, mostly an operation's id; of what was denied, the permission that was missing"),
+    .describe(
+      "The named act, mostly an operation's id; of what was denied, the permission that was missing, or that of the operation where something else was at fault",
+    ),
   resource: resource.nullable().describe('What it was done to'),
   outcome: z.enum(auditOutcomes),
   count: z

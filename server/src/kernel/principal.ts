@@ -65,16 +65,23 @@ export function isAllowed(principal: TenantPrincipal, permission: Permission): b
   );
 }
 
+/** The missing permission is in the details, for the audit. */
 function refusalOf(permission: string): AppError {
-  return new AppError(
-    'permission_denied',
-    `This key may not do this; it needs the permission ${permission}.`,
-  );
+  const message = `This key may not do this; it needs the permission ${permission}.`;
+  return new AppError('permission_denied', message, { details: { permission } });
+}
+
+function projectRefusalOf(permission: string): AppError {
+  const message = `This key is narrowed to a project, and ${permission} reaches over the whole tenant; use a key without one.`;
+  return new AppError('permission_denied', message, { details: { permission } });
 }
 
 /** Made once and thrown many times: the stack of each would cost a hundred times the decision. */
 const refusals: ReadonlyMap<string, AppError> = new Map(
   [...permissions, ...operatorPermissions].map((name) => [name, refusalOf(name)]),
+);
+const projectRefusals: ReadonlyMap<string, AppError> = new Map(
+  permissions.map((name) => [name, projectRefusalOf(name)]),
 );
 
 /**
@@ -86,5 +93,7 @@ export function requirePermission(principal: Principal, permission: Permission |
   const ofOperator = isOperatorPermission(permission);
   if (principal.kind === 'tenant' && !ofOperator && isAllowed(principal, permission)) return;
   if (principal.kind === 'operator' && ofOperator && operatorRoleAllows(principal.role, permission)) return;
-  throw refusals.get(permission) ?? refusalOf(permission);
+  const isProjectAtFault =
+    principal.kind === 'tenant' && !ofOperator && isAllowed({ ...principal, projectId: null }, permission);
+  throw (isProjectAtFault ? projectRefusals : refusals).get(permission) ?? refusalOf(permission);
 }

@@ -69,7 +69,7 @@ export function requireWithinOwnGrant(
     throw new AppError(
       'permission_denied',
       `A key may not grant more than it holds, and this one lacks ${excess}. Narrow the new key's scopes.`,
-      { param: 'scopes' },
+      { param: 'scopes', details: { permission: excess } },
     );
   }
   const { expiresAt: ownExpiry, allowedIps: ownIps } = own;

@@ -351,3 +351,19 @@ test('each change of a member, and of the keys that follow it, is told as an eve
   });
   assert.deepEqual(entries, ['tenant_members.create', 'tenant_members.change']);
 });
+
+test('a key that ends, or is bound to networks, makes nobody who could sign in for longer or from elsewhere', async () => {
+  const tenantId = await newTenant();
+  const expires_at = new Date(Date.now() + 3_600_000).toISOString();
+  for (const bound of [{ expires_at }, { allowed_ips: ['127.0.0.1'] }]) {
+    const { key } = await newKey(tenantId, bound);
+    const make = (body: object): Promise<Answer> =>
+      here.open('POST', '/v1/members', { key, body: { name: 'Bob', role: 'admin', ...body } });
+    assert.equal(errorIn(await make({ external_id: 'bob' })).code, 'permission_denied');
+    const made = await make({});
+    assert.equal(made.status, 201, made.text);
+    const { id } = member.parse(made.body);
+    const change = await here.open('PATCH', `/v1/members/${id}`, { key, body: { external_id: 'eve' } });
+    assert.equal(errorIn(change).code, 'permission_denied');
+  }
+});

@@ -20,7 +20,7 @@ import {
   shownCaller,
   throughDoor,
 } from '../caller.ts';
-import { requireWithinOwnGrant } from '../keys/grant-bound.ts';
+import { boundsOf, requireWithinOwnGrant } from '../keys/grant-bound.ts';
 import type { KeyHandle } from '../keys/keys.sql.ts';
 import { namingTaken } from '../taken.ts';
 import { type MemberRoles, projectsFrom } from './member-role.ts';
@@ -94,15 +94,15 @@ export function createMemberStore(deps: MemberStoreDeps): MemberStore {
 
     async change(caller, memberId, body, ifMatch) {
       const call = { caller, memberId, action: 'members.change', ifMatch };
-      return changeLocked(deps, call, (row) => {
+      return changeLocked(deps, call, (row, own) => {
         if (row.removed_at !== null)
           throw new AppError('conflict', 'The member was removed and cannot be changed.');
         const values = changedValues(row, body);
         // Another external_id gives what the member may to somebody else, whom an issuer knows by it.
         const isOther = values.externalId !== row.external_id;
-        if (isOther) requireGrantable(caller, storedValues(row));
+        if (isOther) requireGrantable(caller, own, storedValues(row));
         if (isOther || body.role !== undefined || body.projects !== undefined)
-          requireGrantable(caller, values);
+          requireGrantable(caller, own, values);
         return values;
       });
     },
@@ -135,7 +135,7 @@ async function create<Answer>(
   return namingTaken(taken, () =>
     throughDoor(db, caller, reason, async (tx, tenantId) => {
       await requireLivingTenant(tx, tenantId);
-      requireGrantable(caller, values);
+      requireGrantable(caller, await ownBounds(tx, caller), values);
       const made = { tenantId, memberId, createdBy: creatorOf(caller), createdAt: new Date(clock.now()) };
       const row = await insertMember(tx, made, values);
       await appendEvents(tx, [memberTold(null, row, shownCaller(caller))]);
@@ -153,7 +153,7 @@ async function create<Answer>(
 async function changeLocked(
   { db, onChanged }: MemberStoreDeps,
   call: { caller: KeyCaller; memberId: string; action: string; ifMatch: string | null },
-  decide: (row: MemberRow) => MemberValues | null,
+  decide: (row: MemberRow, own: Bounds) => MemberValues | null,
 ): Promise<MemberObject> {
   const { caller, memberId, action, ifMatch } = call;
   const uuid = uuidOf(memberId);
@@ -162,7 +162,7 @@ async function changeLocked(
       const found = await lockMember(tx, tenantId, uuid);
       if (found === undefined) throw noSuchMember();
       requireVersion(ifMatch, Number(found.version));
-      const values = decide(found);
+      const values = decide(found, await ownBounds(tx, caller));
       if (values === null) return { row: found, keys: null };
       const changed = await updateMember(tx, tenantId, uuid, values);
       const touched = isSameGrant(found, changed) ? [] : await touchMemberKeys(tx, tenantId, uuid);
@@ -193,11 +193,23 @@ function isSameGrant(before: MemberRow, after: MemberRow): boolean {
   );
 }
 
-/** A member expires by nothing and may be anywhere; only keys are bound in that. */
-const unbounded = { expiresAt: null, allowedIps: null } as const;
+type Bounds = Awaited<ReturnType<typeof boundsOf>>;
 
-/** A tenant's key may make no member who may do more than the key. The operator may grant anything. */
-function requireGrantable(caller: KeyCaller, { role, projects }: MemberValues): void {
+/** A member expires by nothing and may be anywhere; only keys are bound in that. */
+const unbounded: Bounds = { expiresAt: null, allowedIps: null };
+
+/** When the caller's own key ends and where it may be used. */
+async function ownBounds(tx: KeyHandle, caller: KeyCaller): Promise<Bounds> {
+  return caller.kind === 'operator' ? unbounded : boundsOf(tx, caller.principal);
+}
+
+/**
+ * A tenant's key may make no member who may do more than the key. One with an `external_id` may sign in by an outside issuer
+ * for as long as he is a member and from anywhere, so a key that ends, or is bound to networks, makes none; without one he has
+ * only the keys that somebody makes for him, each bound for itself. The operator may grant anything.
+ */
+function requireGrantable(caller: KeyCaller, own: Bounds, values: MemberValues): void {
+  const { role, projects, externalId } = values;
   const named = projectsFrom(projects);
   if (role === null && named.length === 0) {
     const message = 'A member needs a role in the tenant or in at least one project.';
@@ -206,7 +218,11 @@ function requireGrantable(caller: KeyCaller, { role, projects }: MemberValues): 
   if (caller.kind === 'operator') return;
   const granted = [...(role === null ? [] : [role]), ...named.map((each) => each.role)];
   for (const each of new Set(granted))
-    requireWithinOwnGrant(caller.principal, unbounded, { role: each, scopes: null, ...unbounded });
+    requireWithinOwnGrant(caller.principal, externalId === null ? unbounded : own, {
+      role: each,
+      scopes: null,
+      ...unbounded,
+    });
 }
 
 /** A member as the wire shows it. */

@@ -194,5 +194,5 @@ function scopesOf(
   const why = canHold(excess)
     ? `A token may not hold more than its key, and this one lacks ${excess}.`
     : `A token${isForEndUser ? ' for an end user' : ''} cannot hold ${excess}.`;
-  throw new AppError('permission_denied', why, { param: 'scopes' });
+  throw new AppError('permission_denied', why, { param: 'scopes', details: { permission: excess } });
 }

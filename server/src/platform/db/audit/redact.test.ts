@@ -41,6 +41,29 @@ test('what looks like a key is taken out of any text', () => {
   assert.ok(text.includes('my key is [redacted], my token [redacted]'));
 });
 
+test('an address keeps its host and the words of its path, not its parameters nor what looks like a secret in it', () => {
+  const shown = (url: string): unknown => JSON.parse(redactedJson({ url }) ?? '');
+  assert.deepEqual(
+    shown('https://hooks.example.com/services/T000/XXXX1secretpath9876543?token=super&api_key=abc#top'),
+    { url: 'https://hooks.example.com/services/T000/[redacted]?token=[redacted]&api_key=[redacted]#top' },
+  );
+  const plain = 'https://id.example.com/realms/a-name-of-many-words/.well-known/jwks.json';
+  assert.deepEqual(shown(plain), { url: plain });
+  assert.deepEqual(JSON.parse(redactedJson({ text: `see ${plain}?a=1, please` }) ?? ''), {
+    text: `see ${plain}?a=[redacted] please`,
+  });
+});
+
+test('members of one letter are secrets in a key, and names like others elsewhere', () => {
+  assert.deepEqual(
+    JSON.parse(redactedJson({ tags: { d: 'red', k: 1 }, jwk: { kty: 'oct', k: 'x' } }) ?? ''),
+    {
+      tags: { d: 'red', k: 1 },
+      jwk: { kty: 'oct', k: '[redacted]' },
+    },
+  );
+});
+
 test('nothing is null, and what cannot be stored is replaced', () => {
   assert.equal(redactedJson(undefined), null);
   assert.equal(redactedJson(null), null);

@@ -28,7 +28,8 @@ export function noteDenied(
 ): void {
   const { principal, context } = request.stoa;
   if (error.code !== 'permission_denied' || principal === null) return;
-  const permission = request.routeOptions.config.permission ?? null;
+  const missing = error.details['permission'];
+  const permission = typeof missing === 'string' ? missing : (request.routeOptions.config.permission ?? null);
   deps.onDenied?.({ principal, endpointId, permission, context });
 }
 
