@@ -49,8 +49,22 @@ export class AppError extends Error {
   }
 }
 
+/**
+ * What was thrown, or an error in its place where it cannot even be asked what it is (a revoked proxy throws at
+ * `instanceof`). For the places where foreign code ends: behind them nobody has to be on his guard.
+ */
+export function readableThrown(thrown: unknown): unknown {
+  try {
+    Object.getPrototypeOf(Object(thrown));
+    return thrown;
+  } catch {
+    return new Error('Something was thrown that cannot be read.');
+  }
+}
+
 /** Any thrown value as an AppError: itself where it is one, else `internal_error` with the value as its cause. */
 export function toAppError(thrown: unknown): AppError {
-  if (thrown instanceof AppError) return thrown;
-  return new AppError('internal_error', 'Something went wrong on our side.', { cause: thrown });
+  const cause = readableThrown(thrown);
+  if (cause instanceof AppError) return cause;
+  return new AppError('internal_error', 'Something went wrong on our side.', { cause });
 }

@@ -13,7 +13,7 @@
  */
 
 import { AsyncLocalStorage } from 'node:async_hooks';
-import { AppError } from '#kernel';
+import { AppError, readableThrown } from '#kernel';
 import { auditOfOperator, auditOfSystem, auditOfTenant } from './audit/audit.ts';
 import { type JobGrants, type SystemJob, systemGrants } from './grants.ts';
 import type { Door, Session, SessionSource } from './session.ts';
@@ -179,7 +179,8 @@ async function pass<T>(source: SessionSource, passage: Passage<T>): Promise<T> {
     await commit(session, connection, deadlineMs);
     session.release(true);
     return result;
-  } catch (error) {
+  } catch (thrown) {
+    const error = readableThrown(thrown);
     state.isOpen = false;
     const ending = abandon(session, connection, error, deadlineMs);
     if (!hasAborted(signal)) await ending;

@@ -44,6 +44,9 @@ function strangeThings(): readonly unknown[] {
       ['message', 'stack', 'cause', 'name'].map((name) => [name, { get: () => assert.fail('a getter') }]),
     ),
   );
+  const revoked = Proxy.revocable({}, {});
+  revoked.revoke();
+  const nameless = new Proxy(new Error('hidden'), { getPrototypeOf: () => assert.fail('a trap') });
   return [
     new Error('plain \u0000 \ud800 text'),
     undefined,
@@ -54,6 +57,8 @@ function strangeThings(): readonly unknown[] {
     { toJSON: () => assert.fail('no json') },
     cyclic,
     getters,
+    revoked.proxy,
+    nameless,
     new AppError('conflict', 'The invoice is paid.'),
   ];
 }

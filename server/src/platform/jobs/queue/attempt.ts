@@ -14,7 +14,7 @@
 
 import type { PgBoss } from 'pg-boss';
 import type { Database } from '#db';
-import { AppError, asTenantId, type Clock, type Logger, toAppError } from '#kernel';
+import { AppError, asTenantId, type Clock, type Logger, readableThrown, toAppError } from '#kernel';
 import { executorOn } from './boss.ts';
 import type { NamedJob } from './define.ts';
 import { handBack, noteLastRun, type TakenJob } from './jobs.sql.ts';
@@ -112,7 +112,7 @@ async function failureOf(work: Promise<void>, signal: AbortSignal): Promise<Fail
   else signal.addEventListener('abort', onAbort, { once: true });
   const done = work.then(
     () => null,
-    (error: unknown) => ({ error, isStillRunning: false }),
+    (thrown: unknown) => ({ error: readableThrown(thrown), isStillRunning: false }),
   );
   try {
     return await Promise.race([done, giveUp.promise]);

@@ -170,6 +170,22 @@ for (const adapter of testedAdapters()) {
       });
     });
 
+    test('what cannot even be asked what it is fails the attempt, and the worker goes on', async () => {
+      const { proxy, revoke } = Proxy.revocable({}, {});
+      revoke();
+      const job = jobOf(
+        async ({ attempt }) => {
+          if (attempt === 1) throw proxy;
+        },
+        { retry: { limit: 1, delayMs: 60_000, backoff: false } },
+      );
+      const module = await started([job]);
+      const id = await enqueue(module, job, 'a');
+      await until(stateIs(id, 'retry'));
+      await passTime(database, id);
+      await until(stateIs(id, 'completed'));
+    });
+
     test('the deadline aborts the signal, and the attempt has failed', async () => {
       const job = jobOf(
         ({ signal }) =>
