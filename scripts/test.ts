@@ -83,6 +83,11 @@ async function runPure(files: string[], environment: NodeJS.ProcessEnv): Promise
   return run;
 }
 
+/** Of the embedded database's own suite nothing changes beside servers, and `npm test` has run it. */
+function meetsServices(file: string): boolean {
+  return file.endsWith('.integration.test.ts') && !file.endsWith('/pglite.integration.test.ts');
+}
+
 async function main(): Promise<void> {
   const runs: TestRun[] = [];
   endGroupsWithUs(() => sayInterrupted(runs));
@@ -95,7 +100,7 @@ async function main(): Promise<void> {
 
   const pure = isAgainstServices ? [] : findTestFiles(rootFolder, 'pure', filters);
   const separate = findTestFiles(rootFolder, 'separate', filters).filter(
-    (file) => !isAgainstServices || file.endsWith('.integration.test.ts'),
+    (file) => !isAgainstServices || meetsServices(file),
   );
   if (pure.length + separate.length === 0)
     throw new Error(`no test file found for ${filters.join(' ') || 'all'}`);

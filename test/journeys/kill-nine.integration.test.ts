@@ -2,7 +2,7 @@
  * `kill -9` under load, again and again, on the same data: every request that a client saw completed has exactly one usage
  * record, an interrupted one has at most one, and none is counted twice.
  *
- * STOA_TEST_KILLS says how often (default 20, on both databases), STOA_TEST_SEED repeats a run's moments of death.
+ * STOA_TEST_KILLS says how often (default 20; 10 on the embedded database, whose start takes longer), STOA_TEST_SEED repeats a run's moments of death.
  */
 import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
@@ -12,10 +12,10 @@ import {
   type MisbehavingUpstream,
 } from '../../server/src/testing/misbehaving-upstream.ts';
 import { explain, headerOf, listRequests, readUsage } from './answer-shapes.ts';
-import { startStoa, type StoaProcess } from './stoa-process.ts';
+import { startStoa, type StoaProcess, usesPostgres } from './stoa-process.ts';
 import { streamChat } from './streamed-answer.ts';
 
-const kills = Number(process.env['STOA_TEST_KILLS'] ?? 20);
+const kills = Number(process.env['STOA_TEST_KILLS'] ?? (usesPostgres ? 20 : 10));
 const seed = Number(process.env['STOA_TEST_SEED'] ?? Math.floor(Math.random() * 2 ** 31));
 const clients = 8;
 /** The load of a round before its death may come, and how long it may be put off. */

@@ -173,9 +173,10 @@ for (const adapter of testedAdapters()) {
     test('what cannot even be asked what it is fails the attempt, and the worker goes on', async () => {
       const { proxy, revoke } = Proxy.revocable({}, {});
       revoke();
+      const strange: unknown = proxy;
       const job = jobOf(
         async ({ attempt }) => {
-          if (attempt === 1) throw proxy;
+          if (attempt === 1) throw strange;
         },
         { retry: { limit: 1, delayMs: 60_000, backoff: false } },
       );
