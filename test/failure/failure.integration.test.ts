@@ -19,6 +19,7 @@ import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import pg from 'pg';
+import { request } from 'undici';
 import {
   createMisbehavingUpstream,
   type MisbehavingUpstream,
@@ -188,6 +189,15 @@ function fill(disk: string, file: string): void {
   }
 }
 
+/** By the gateway's own metric. */
+async function journalWriteFailures({
+  settings: { adminPort },
+}: Platform['gateways'][number]): Promise<number> {
+  const { body } = await request(`http://127.0.0.1:${adminPort}/metrics`);
+  const found = /^stoa_journal_write_failures_total (\d+)$/m.exec(await body.text());
+  return Number(found?.[1] ?? 0);
+}
+
 function first<Item>(items: readonly Item[]): Item {
   const [item] = items;
   if (item === undefined) throw new Error('there is none');
@@ -343,12 +353,15 @@ describe('under load', { skip }, () => {
       t.skip('no small file system can be mounted here');
       return;
     }
+    let failures = 0;
     const { view } = await underLoad('disk of a journal full', async () => {
       const filler = path.join(disk, 'filler');
       fill(disk, filler);
       await pause(Math.max(2_000, seconds * 300));
+      failures = await journalWriteFailures(first(platform.gateways));
       rmSync(filler);
     });
+    assert.ok(failures > 0, 'the disk was never full for the journal');
     assertNothingLost(view);
   });
 });
