@@ -57,6 +57,21 @@ test('calls of tenants are refused with 503 in the one shape of errors; health n
   });
 });
 
+test('a connection that was refused is read again, for each of its requests, also with more of them than are woken at once', async () => {
+  await withServer(async (port, shed) => {
+    const agent = new http.Agent({ keepAlive: true, maxSockets: 600 });
+    const options = { port, path: '/v1/chat/completions', method: 'POST', agent };
+    const askTwice = async (): Promise<(number | undefined)[]> => [
+      (await call(options, 'x'.repeat(3000))).status,
+      (await call(options, 'x')).status,
+    ];
+    const statuses = await Promise.all(Array.from({ length: 600 }, askTwice));
+    assert.deepEqual(new Set(statuses.flat()), new Set([503]));
+    assert.equal(shed.length, 1200);
+    agent.destroy();
+  });
+});
+
 test('no other spelling of a path that the router takes for the same gets past', async () => {
   await withServer(async (port) => {
     for (const path of [
