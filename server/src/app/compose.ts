@@ -203,7 +203,7 @@ function composeEvents(input: ComposeInput, eventLog: EventLog, control: Control
       await nats.lifecycle.stop();
     },
   };
-  return { ...events, lifecycle, health: [nats.health, ...events.health] };
+  return { ...events, lifecycle, health: [...nats.health, ...events.health] };
 }
 
 /** Readiness does not wait for the engine's collection; the first question would. */

@@ -22,6 +22,14 @@ test('rules between settings: the logins come together, ceilings hold, two liste
   assert.deepEqual(faultNames({ STOA_ADMIN_LISTEN: '127.0.0.1:0', STOA_LISTEN: '127.0.0.1:0' }), []);
 });
 
+test('a stream of NATS that outlives the event log is refused, by default values too, and only where there is NATS', () => {
+  const nats = { STOA_NATS_URL: 'nats://events:4222' };
+  assert.deepEqual(faultNames({ ...nats, STOA_NATS_MAX_AGE_DAYS: '8' }), ['STOA_NATS_MAX_AGE_DAYS']);
+  assert.deepEqual(faultNames({ ...nats, STOA_RETENTION_EVENTS_DAYS: '6' }), ['STOA_NATS_MAX_AGE_DAYS']);
+  assert.deepEqual(faultNames({ ...nats, STOA_NATS_MAX_AGE_DAYS: '8', STOA_RETENTION_EVENTS_DAYS: '8' }), []);
+  assert.deepEqual(faultNames({ STOA_NATS_MAX_AGE_DAYS: '8' }), []);
+});
+
 test('production without its secrets and servers is refused, each missing one named', () => {
   assert.deepEqual(faultNames({ STOA_PROFILE: 'production' }).sort(), [
     'STOA_DATABASE_URL',

@@ -59,6 +59,7 @@ export function crossFaults(settings: ReadableSettings): SettingFault[] {
     ...listenFaults(settings),
     ...baseUrlFaults(settings),
     ...natsFaults(settings),
+    ...streamAgeFaults(settings),
     ...redisFaults(settings),
     ...weakSecretFaults(settings),
     ...clusterFaults(settings),
@@ -240,6 +241,17 @@ function natsFaults({ natsUrl, natsStream, natsSubject }: ReadableSettings): Set
     });
   }
   return faults;
+}
+
+/** An event too large for a message is in the log alone: a stream that outlives the log refers to what is gone. */
+function streamAgeFaults({ natsUrl, natsMaxAgeDays, retentionEventsDays }: ReadableSettings): SettingFault[] {
+  if (typeof natsUrl !== 'string') return [];
+  return ceilingFault(
+    'STOA_NATS_MAX_AGE_DAYS',
+    natsMaxAgeDays,
+    'STOA_RETENTION_EVENTS_DAYS',
+    retentionEventsDays,
+  );
 }
 
 /** The API shows the address of a provider; a path is put behind it, so that nothing may stand there. */

@@ -27,9 +27,10 @@ export const systemGrants = {
     'tenant.events': ['insert'],
     'platform.uuid_time': ['execute'],
   },
-  /** Reads the log in the order of its cursor and keeps how far the relay to NATS is. */
+  /** Reads the log in the order of its cursor, keeps how far the relay to NATS is, and tells a purge from a loss. */
   relay: {
     'tenant.events': ['select'],
+    'tenant.tenants': ['select'],
     'platform.event_places': ['select'],
     'platform.event_relays': ['select', 'insert', 'update'],
     'platform.event_log_identity': ['select'],

@@ -27,6 +27,8 @@ export interface CarrierState {
   readonly consumer: string;
   readonly partitions: readonly number[];
   readonly lag: number | null;
+  /** Lanes whose reading fails again and again at one place, 0 to 8, more where partitions are read for by themselves. */
+  readonly stuckLanes: number;
   readonly counts: FeedCounts;
 }
 
@@ -39,6 +41,7 @@ function noCounts(): FeedCounts {
   return {
     rebuilt: { session: 0, failed: 0, stream_changed: 0, purged: 0, stalled: 0 },
     fromLog: 0,
+    lost: 0,
     redelivered: 0,
   };
 }
@@ -75,6 +78,7 @@ export function createNatsCarrier(
         consumer,
         partitions: feed.partitions,
         lag: feed.lag,
+        stuckLanes: feed.stuckLanes,
         counts,
       })),
   };

@@ -77,6 +77,7 @@ export class ConsumerFeed implements RunningSubscription {
   #stopped: Promise<void> | null = null;
   #validUntilMs = 0;
   #idlePlaceAtMs = 0;
+  #lastLag: number | null = null;
   /** Turns and writes of places follow one another: both change what is held. */
   #turn: Promise<void> = Promise.resolve();
 
@@ -97,15 +98,30 @@ export class ConsumerFeed implements RunningSubscription {
     return this.#subscription.consumer;
   }
 
-  /** Events that the stream holds behind what was read here, those of other types among them, and what waits here. */
+  /**
+   * Events that the stream holds behind what was read here, those of other types among them, and what waits here. Where a
+   * lane has not looked yet it is what it was last, so that an alarm on it doesn't end with the knowledge; null where it
+   * was never known, or nothing is this process's.
+   */
   get lag(): number | null {
+    if (this.#held.size === 0) this.#lastLag = null;
+    else this.#lastLag = this.#knownLag() ?? this.#lastLag;
+    return this.#lastLag;
+  }
+
+  #knownLag(): number | null {
     let sum = 0;
     for (const lane of this.#lanes.values()) {
       if (lane.pending === null) return null;
       sum += lane.pending;
     }
     for (const { feed } of this.#held.values()) sum += feed.queued;
-    return this.#held.size === 0 ? null : sum;
+    return sum;
+  }
+
+  /** Lanes whose reading fails again and again at one place. */
+  get stuckLanes(): number {
+    return [...this.#lanes.values()].filter((lane) => lane.isStuck).length;
   }
 
   /** Partitions that are this process's now. */

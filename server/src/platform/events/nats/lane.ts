@@ -14,6 +14,10 @@
  * The watch: whenever nothing has come for a while, the lane asks whether that is right. The stream may be another than
  * before, its beginning may have passed us (retention, a purge), the stream consumer may be gone, or may have messages
  * that it doesn't send. Each of these ends the reading, and it begins again behind `seen`.
+ *
+ * A message that only refers to the log may outlive its event there. Such an event is lost for this consumer: it is told
+ * and counted, and the lane goes on. Only the log's own answer makes it so; where the log can't be asked, the lane tries
+ * again, and one that does so time after time and gets no further is `isStuck`.
  */
 
 import {
@@ -24,12 +28,13 @@ import {
   type JsMsg,
 } from '@nats-io/jetstream';
 import type { Database } from '#db';
-import type { Logger } from '#kernel';
+import { type Logger, toTypeId } from '#kernel';
 import { readEvents } from '../event-log.sql.ts';
 import { familyOf } from '../event-type.ts';
 import { partitionOf } from '../partition.ts';
 import type { EventCursor, LoggedEvent } from '../types.ts';
-import { earlierOf, isAfter } from './cursor.ts';
+import { type Absence, readAbsence } from './absence.sql.ts';
+import { compareCursors, earlierOf, isAfter } from './cursor.ts';
 import type { NatsLink, NatsSession } from './link.ts';
 import { type LaneMessage, readMessage } from './message.ts';
 import type { PartitionFeed } from './partition-feed.ts';
@@ -61,6 +66,8 @@ export interface LaneCounts {
   rebuilt: Record<RebuildReason, number>;
   /** Events that came from the log because the stream had lost them. */
   fromLog: number;
+  /** Events that the stream only refers to and that the log no longer has, without those of purged tenants. */
+  lost: number;
 }
 
 class Rebuild extends Error {
@@ -84,6 +91,8 @@ const logPage = 1000;
 const roomCheckMs = 250;
 const abandonedAfterMs = 60_000;
 const nanosPerMs = 1_000_000;
+/** So many readings in a row that failed at one place make a lane stuck; with the pauses that is a third of a second and up. */
+const stuckAfter = 3;
 const firstPauseMs = 100;
 const longestPauseMs = 5000;
 
@@ -113,6 +122,9 @@ export class Lane {
   readonly #loop: Promise<void>;
   #seen: EventCursor;
   #pending: number | null = null;
+  /** Readings in a row that failed and got no further than the one before, and where they stood. */
+  #failures = 0;
+  #failedAt: EventCursor | null = null;
   /** Since when the lane has been full, or three quarters of it after that; null where it isn't. Monotonic. */
   #fullSinceMs: number | null = null;
 
@@ -135,9 +147,14 @@ export class Lane {
     this.#loop = this.#run();
   }
 
-  /** Messages of the lane that the stream holds behind what was read, as of the last look. */
+  /** Messages of the lane that the stream holds behind what was read, as of the last look; null before the first. */
   get pending(): number | null {
     return this.#pending;
+  }
+
+  /** Reading fails again and again at one place, though the connection is well. */
+  get isStuck(): boolean {
+    return this.#failures >= stuckAfter;
   }
 
   has(feeds: readonly PartitionFeed[]): boolean {
@@ -173,7 +190,6 @@ export class Lane {
         this.#noteEnd(error, session);
         if (!over.aborted) await session.doubt();
       }
-      this.#pending = null;
       await pause(backoff.next(), signal);
     }
   }
@@ -184,10 +200,23 @@ export class Lane {
     this.#counts.rebuilt[reason] += 1;
     if (reason === 'session') return;
     const { consumer, lane } = this.#settings;
-    this.#deps.logger.warn(
-      { err: error, consumer, lane, reason },
-      'reading the stream begins anew behind what was read',
-    );
+    const told = { err: error, consumer, lane, reason };
+    this.#deps.logger.warn(told, 'reading the stream begins anew behind what was read');
+    const isSamePlace = this.#failedAt !== null && compareCursors(this.#failedAt, this.#seen) === 0;
+    if (!isSamePlace) this.#noteProgress();
+    this.#failedAt = this.#seen;
+    this.#failures += 1;
+    if (this.#failures === stuckAfter)
+      this.#deps.logger.error(told, 'reading the stream fails again and again at one place');
+  }
+
+  /** Reading got further, or to the end. */
+  #noteProgress(): void {
+    const wasStuck = this.isStuck;
+    this.#failures = 0;
+    this.#failedAt = null;
+    const { consumer, lane } = this.#settings;
+    if (wasStuck) this.#deps.logger.info({ consumer, lane }, 'reading the stream goes on');
   }
 
   async #read(session: NatsSession, over: AbortSignal, started: () => void): Promise<void> {
@@ -202,9 +231,11 @@ export class Lane {
         const received = await this.#fetch(reading, Math.min(room, fetchLimit));
         if (received > 0) {
           reading.isSuspect = false;
+          this.#noteProgress();
           started();
         } else if (!over.aborted) {
           await this.#watch(reading);
+          if (!reading.isSuspect) this.#noteProgress();
           started();
         }
       }
@@ -222,7 +253,7 @@ export class Lane {
     await this.#closeHole(session, over);
     const { state, created } = await jsm.streams.info(stream);
     const start = await sequenceBehind(jsm, stream, state, this.#seen);
-    const { name } = await jsm.consumers.add(stream, {
+    const { name, num_pending } = await jsm.consumers.add(stream, {
       filter_subject: laneFilter(subject, this.#settings.lane),
       deliver_policy: DeliverPolicy.StartSequence,
       opt_start_seq: start,
@@ -231,6 +262,8 @@ export class Lane {
       num_replicas: 1,
       inactive_threshold: abandonedAfterMs * nanosPerMs,
     });
+    // Known from here on, so that a lane that fails at its first message shows what waits behind it.
+    this.#pending = num_pending;
     const consumer = await js.consumers.get(stream, name);
     return { session, consumer, name, created, over, nextSequence: start, received: 0, isSuspect: false };
   }
@@ -291,16 +324,43 @@ export class Lane {
   async #offer(read: LaneMessage): Promise<void> {
     const feed = this.#feeds.get(read.partition);
     if (feed === undefined || !this.#families.has(familyOf(read.type))) return;
-    const event = read.hasBody ? read.open() : await this.#fetchFromLog(read.cursor);
-    if (event === null) throw new Error('a message of the stream cannot be read');
-    feed.offer(event);
+    const event = (read.hasBody ? read.open() : null) ?? (await this.#fetchFromLog(read));
+    if (event === 'unreadable')
+      throw new Error('the log has an event of the stream and does not give it yet');
+    if (typeof event !== 'string') {
+      feed.offer(event);
+      return;
+    }
+    this.#noteAbsence(read, event);
+    // All that came before it in the lane was offered: the place moves past what will never come.
+    feed.passOver(read.cursor);
   }
 
-  /** An event whose data is too large for a message. Null where the log has dropped it. */
-  async #fetchFromLog(cursor: EventCursor): Promise<LoggedEvent | null> {
+  /** An event whose data is too large for a message, or why the log doesn't have it. Rejects where that can't be asked. */
+  async #fetchFromLog(read: LaneMessage): Promise<LoggedEvent | Absence> {
+    const { cursor } = read;
     const before = { xid: cursor.xid, seq: String(BigInt(cursor.seq) - 1n) };
-    const [event] = await this.#deps.db.withSystem('relay', (tx) => readEvents(tx, before, 1));
-    return event?.cursor.xid === cursor.xid && event.cursor.seq === cursor.seq ? event : null;
+    return this.#deps.db.withSystem('relay', async (tx) => {
+      const [event] = await readEvents(tx, before, 1);
+      const isIt = event !== undefined && compareCursors(event.cursor, cursor) === 0;
+      return isIt ? event : await readAbsence(tx, read);
+    });
+  }
+
+  #noteAbsence(read: LaneMessage, absence: 'purged' | 'lost'): void {
+    const { consumer, lane } = this.#settings;
+    const { partition, type, eventId } = read;
+    const tenant_id = toTypeId('ten', read.tenantId);
+    const told = { consumer, lane, partition, type, event_id: eventId, tenant_id };
+    if (absence === 'purged') {
+      this.#deps.logger.debug(told, 'an event of a purged tenant was passed over');
+      return;
+    }
+    this.#counts.lost += 1;
+    this.#deps.logger.error(
+      told,
+      'an event is lost to a consumer: the stream only refers to it, and the log no longer has it',
+    );
   }
 
   /** Reads the log behind `seen` up to `until`, that excluded, or to its end where that is null. */

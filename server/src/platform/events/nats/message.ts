@@ -16,6 +16,9 @@ import { readCursor, writeCursor } from './cursor.ts';
 
 /** A message as it was read, before anybody looks at its data. */
 export interface LaneMessage {
+  readonly tenantId: string;
+  /** As the header has it, a TypeID; for logs. */
+  readonly eventId: string;
   readonly partition: number;
   readonly cursor: EventCursor;
   readonly previous: EventCursor;
@@ -76,6 +79,8 @@ export function readMessage(message: {
   const type = decodeText(fields.get('ce-type'));
   if (key === null || type === null || type === '' || tenantId === null) return null;
   return {
+    tenantId,
+    eventId: fields.get('ce-id'),
     partition: partitionOf(tenantId, key),
     cursor,
     previous,

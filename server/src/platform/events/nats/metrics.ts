@@ -32,6 +32,11 @@ const natsMetrics = {
     help: 'Events that a consumer got from the log because the NATS stream had lost them.',
     labels: ['consumer'],
   },
+  lost: {
+    name: 'stoa_events_nats_lost_total',
+    help: 'Events too large for a message that a consumer will never get, because the log no longer has them; those of purged tenants do not count.',
+    labels: ['consumer'],
+  },
   rebuilt: {
     name: 'stoa_events_nats_rebuilt_total',
     help: 'Times that reading the NATS stream began anew, by consumer and reason (`session`, `failed`, `stream_changed`, `purged`, `stalled`).',
@@ -76,6 +81,9 @@ export function observeNats(registry: MetricRegistry, relay: Relay, carrier: Nat
   );
   registry.observedGauge(natsMetrics.fromLog, () =>
     sumBy(carrier.state(), byConsumer, ({ counts }) => counts.fromLog),
+  );
+  registry.observedGauge(natsMetrics.lost, () =>
+    sumBy(carrier.state(), byConsumer, ({ counts }) => counts.lost),
   );
   registry.observedGauge(natsMetrics.rebuilt, () => {
     const reasons = carrier

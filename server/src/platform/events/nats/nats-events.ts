@@ -21,8 +21,11 @@ export interface NatsEventsDependencies {
 export interface NatsEvents {
   /** Wake-ups of the log go to its `wake`: it passes them to the relay. */
   readonly carrier: EventCarrier;
-  /** `nats`: degraded while NATS is away, the stream can't be used, or relaying fails again and again. */
-  readonly health: HealthPart;
+  /**
+   * `nats`: degraded while NATS is away, the stream can't be used, or relaying fails again and again. `event_reading`: while
+   * a lane of a consumer fails again and again at one place.
+   */
+  readonly health: readonly HealthPart[];
   /** What is wrong, for an operator, without credentials; null where nothing is. */
   problem(): string | null;
   /** The connection and the relay. Start before the dispatcher and stop after it. */
@@ -42,7 +45,10 @@ export function createNatsEvents(
   observeNats(metrics, relay, carrier);
   return {
     carrier,
-    health: { name: 'nats', isHealthy: () => link.health.isHealthy() && relay.isHealthy() },
+    health: [
+      { name: 'nats', isHealthy: () => link.health.isHealthy() && relay.isHealthy() },
+      { name: 'event_reading', isHealthy: () => carrier.state().every(({ stuckLanes }) => stuckLanes === 0) },
+    ],
     problem: () =>
       link.problem() ?? (relay.isHealthy() ? null : 'Events can be copied to NATS only in part.'),
     lifecycle: {

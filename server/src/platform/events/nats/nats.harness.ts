@@ -8,7 +8,7 @@ import type { Database } from '#db';
 import { newUuid, silentLogger, systemClock } from '#kernel';
 import { createFaultProxy, type FaultProxy } from '#testing';
 import { appendEvents } from '../publish.ts';
-import type { LoggedEvent, RunningSubscription } from '../types.ts';
+import type { EventCarrier, LoggedEvent, RunningSubscription } from '../types.ts';
 import { createNatsCarrier, type NatsCarrier, type NatsCarrierSettings } from './carrier.ts';
 import { createNatsLink, type NatsLink, type NatsSettings } from './link.ts';
 import { createRelay, type LeasePort, type Relay, type RelaySettings } from './relay.ts';
@@ -79,7 +79,7 @@ export interface Road {
     overrides?: { leases?: LeasePort; db?: Pick<Database, 'withSystem'> },
   ): Relay;
   carrier(link: NatsLink, settings?: NatsCarrierSettings): NatsCarrier;
-  listen(carrier: NatsCarrier, consumer: string, types?: readonly string[]): Promise<Ear>;
+  listen(carrier: Pick<EventCarrier, 'subscribe'>, consumer: string, types?: readonly string[]): Promise<Ear>;
   /** Writes events in one transaction; their keys, in order. Versions count up by key. */
   append(tenantId: string, keys: readonly string[], type?: string, data?: string): Promise<string[]>;
   /** The server, past the proxy. */
