@@ -15,7 +15,8 @@ export interface FanOutDeps {
 
 /**
  * Makes of every event a delivery for each endpoint that wants it, and plans a round for each of those, in the
- * transaction of the consumer. An event that no tenant of the batch may want costs a look into a map.
+ * transaction of the consumer. Who wants them is asked of the rows there, never of this process's memory, which lags behind
+ * other processes. Memory is asked for what is told once only (`isWanted`), and can be late there: see subscriptions.ts.
  */
 export function fanOutConsumer({ subscriptions, jobs, round }: FanOutDeps): SystemConsumer {
   return {
@@ -26,12 +27,10 @@ export function fanOutConsumer({ subscriptions, jobs, round }: FanOutDeps): Syst
     isReplayable: true,
     isWanted: (event) => subscriptions.mayWant(event.tenantId, event.type),
     async handle(tx, events) {
-      const wanted = events.filter((event) => subscriptions.mayWant(event.tenantId, event.type));
-      if (wanted.length === 0) return;
-      const tenantIds = [...new Set(wanted.map((event) => event.tenantId))];
+      const tenantIds = [...new Set(events.map((event) => event.tenantId))];
       const endpoints = await lockEnabled(tx, tenantIds);
       const byTenant = Map.groupBy(endpoints, (endpoint) => endpoint.tenant_id);
-      const made = wanted.flatMap((event) => deliveriesOf(event, byTenant.get(event.tenantId) ?? []));
+      const made = events.flatMap((event) => deliveriesOf(event, byTenant.get(event.tenantId) ?? []));
       if (made.length === 0) return;
       await insertDeliveries(tx, made);
       const named = new Map(

@@ -6,9 +6,10 @@ import type { Lifecycle, Logger } from '#kernel';
 import { selectSubscriptions } from './webhooks.sql.ts';
 
 /**
- * Which tenants subscribe to which types, in memory: asked for every event, most of which nobody wants. It only ever says
- * yes too often: what is subscribed is added as soon as it is known (at once here, by a push or the poll elsewhere), and
- * what is no longer goes with the next whole reading. Whoever acts on a yes looks at the rows.
+ * Which tenants subscribe to which types, in memory: asked for every event that is told
+ * once (requests), most of which nobody wants. What is no longer subscribed goes with the next whole reading, so it says yes
+ * too often, and whoever acts on a yes looks at the rows. It can also say no wrongly: what another process subscribed is known
+ * by a push or the next poll only, and a request that completes before that is not sent.
  */
 export interface Subscriptions {
   mayWant(tenantId: string, type: string): boolean;

@@ -90,7 +90,15 @@ export async function openReceiver(): Promise<Receiver> {
   return receiver;
 }
 
-export async function openWebhooks(adapter: TestAdapter, rounds: RoundSettings = {}): Promise<OpenWebhooks> {
+/**
+ * @param isApart whether the tenants' calls reach a process of their own (a gateway), that shares nothing but the database
+ *   with the one that consumes events; default false
+ */
+export async function openWebhooks(
+  adapter: TestAdapter,
+  rounds: RoundSettings = {},
+  isApart = false,
+): Promise<OpenWebhooks> {
   const database = await openTestDatabase({ adapter });
   const { db } = database;
   const read = readOutboundAllowances('127.0.0.1:*');
@@ -108,21 +116,20 @@ export async function openWebhooks(adapter: TestAdapter, rounds: RoundSettings =
     },
     { isWorker: true, pollMs: 50, upkeepMs: 600_000 },
   );
-  const webhooks = createWebhooks(
-    {
-      db,
-      guarded,
-      jobs: () => jobs.api,
-      sealer: createSealer(randomBytes(32)),
-      clock: systemClock,
-      logger: silentLogger,
-      metrics: noMetrics,
-      random: Math.random,
-    },
-    { pollEveryMs: 50, rounds },
-  );
+  const deps = {
+    db,
+    guarded,
+    jobs: () => jobs.api,
+    sealer: createSealer(randomBytes(32)),
+    clock: systemClock,
+    logger: silentLogger,
+    metrics: noMetrics,
+    random: Math.random,
+  };
+  const webhooks = createWebhooks(deps, { pollEveryMs: isApart ? 3_600_000 : 50, rounds });
+  const gateway = isApart ? createWebhooks(deps, { rounds }) : webhooks;
   jobs.register(webhooks.jobs);
-  const plane = await openControlPlane(db, { routes: () => webhooks.routes });
+  const plane = await openControlPlane(db, { routes: () => gateway.routes });
   await webhooks.lifecycle.start();
   const carrier = createLogCarrier({ db, clock: systemClock, logger: silentLogger });
   const dispatcher: Dispatcher = createDispatcher(
