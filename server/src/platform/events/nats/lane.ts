@@ -343,7 +343,7 @@ export class Lane {
     return this.#deps.db.withSystem('relay', async (tx) => {
       const [event] = await readEvents(tx, before, 1);
       const isIt = event !== undefined && compareCursors(event.cursor, cursor) === 0;
-      return isIt ? event : await readAbsence(tx, read);
+      return isIt ? event : readAbsence(tx, read);
     });
   }
 
