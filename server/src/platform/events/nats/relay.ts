@@ -180,13 +180,18 @@ class StreamRelay implements Relay {
     let isHeld = false;
     try {
       const lease = await leases.take(this.#name, holder, leaseMs);
-      if (lease === null) return leaseMs / 5;
+      if (lease === null) {
+        // Another process relays, so what this one could not do is no trouble any more.
+        this.#failures = 0;
+        return leaseMs / 5;
+      }
       isHeld = true;
       const over = AbortSignal.any([session.ended, this.#stopping.signal]);
       await this.#lead(await this.#begin(session, lease.fence, over, askedAtMs + leaseMs / 3));
     } catch (error) {
       if (error instanceof LeaseLost) {
         isHeld = false;
+        this.#failures = 0;
         logger.warn({}, 'another process relays events now');
       } else if (!session.ended.aborted) {
         logger.warn(
