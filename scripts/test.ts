@@ -83,9 +83,18 @@ async function runPure(files: string[], environment: NodeJS.ProcessEnv): Promise
   return run;
 }
 
-/** Of the embedded database's own suite nothing changes beside servers, and `npm test` has run it. */
+/**
+ * What nothing changes for beside servers, since it meets the embedded database itself or the platform through its API only;
+ * `npm test` runs these.
+ */
+const embeddedSays = [
+  '/pglite.integration.test.ts',
+  '/cli.integration.test.ts',
+  '/ai-sdk.integration.test.ts',
+];
+
 function meetsServices(file: string): boolean {
-  return file.endsWith('.integration.test.ts') && !file.endsWith('/pglite.integration.test.ts');
+  return file.endsWith('.integration.test.ts') && !embeddedSays.some((end) => file.endsWith(end));
 }
 
 async function main(): Promise<void> {
