@@ -18,6 +18,15 @@ export interface FuzzReport {
   readonly successes: ReadonlyMap<string, number>;
 }
 
+/** What broke comes first: the calls that led to it may be very many. */
+function brokenRule(result: fc.RunDetails<unknown>): string {
+  const { errorInstance, counterexample, seed, counterexamplePath, numShrinks } = result;
+  const cause =
+    errorInstance instanceof Error ? (errorInstance.stack ?? errorInstance.message) : String(errorInstance);
+  const where = `seed ${seed}, path ${counterexamplePath ?? '-'}, shrunk ${numShrinks} times`;
+  return `${cause}\n(${where})\nafter ${fc.stringify(counterexample)}`;
+}
+
 const script = `
 models: [{ id: echo }, { id: vectors, kind: embedding }]
 rules: [{ reply: "{{last_user_message}}", tokens: { input: 5, output: 3 } }]
@@ -37,7 +46,12 @@ export async function fuzz({ seed, forMs, calls }: FuzzOptions): Promise<FuzzRep
         for (const step of steps) await session.take(step);
       },
     );
-    await fc.assert(property, { seed, numRuns: 1_000_000, plugins: [fc.interruptAfterTimeLimit(forMs)] });
+    const result = await fc.check(property, {
+      seed,
+      numRuns: 1_000_000,
+      plugins: [fc.interruptAfterTimeLimit(forMs)],
+    });
+    if (result.failed) throw new Error(brokenRule(result));
   } finally {
     await stoa.dispose();
   }

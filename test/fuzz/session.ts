@@ -159,7 +159,12 @@ export async function openSession(world: World): Promise<Session> {
       body: step.body === undefined ? undefined : fill(step.body),
     };
     const sent = JSON.stringify(request);
-    for (const [id] of sent.matchAll(anyId)) if (owners.get(id) !== by) by.known.add(id);
+    // What the operator writes for a tenant, that tenant may see, though it be the text of another's id.
+    const writtenFor = tenants.filter((_, index) =>
+      Object.values(request.params).includes(tenantIds[index] ?? ''),
+    );
+    for (const one of by.isOperator ? [by, ...writtenFor] : [by])
+      for (const [id] of sent.matchAll(anyId)) if (owners.get(id) !== one) one.known.add(id);
     const what = `${by.name}: ${endpoint.method} ${endpoint.id} ${sent.slice(0, 1_500)}`;
     const credential = by.credentials[step.credential % by.credentials.length] ?? '';
     const startedMs = performance.now();
