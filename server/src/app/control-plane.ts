@@ -72,7 +72,7 @@ export function createControlPlane(
     { db, providers: models.providers, sealer, clock, logger, metrics, priceOf, readEnvironment, broadcast },
     { openai: openAiSettings(input), builtIn: models.builtIn, pollEveryMs: settings.snapshotPollMs },
   );
-  const webhooks = webhooksOf(input, { sealer, guarded, broadcast, jobs });
+  const webhooks = webhooksOf(input, { sealer, guarded, jobs });
   return {
     access,
     audit,
@@ -89,7 +89,6 @@ export function createControlPlane(
       access.lifecycle,
       fileLifecycle(input, registry),
       registry.lifecycle,
-      webhooks.lifecycle,
     ],
     health: [access.health, registry.health, prices.health],
   };
@@ -118,13 +117,10 @@ function accessOf(
 }
 
 function webhooksOf(
-  { settings, db, telemetry: { logger, metrics } }: ComposeInput,
-  ports: Pick<Parameters<typeof createWebhooks>[0], 'sealer' | 'guarded' | 'broadcast' | 'jobs'>,
+  { db, telemetry: { logger, metrics } }: ComposeInput,
+  ports: Pick<Parameters<typeof createWebhooks>[0], 'sealer' | 'guarded' | 'jobs'>,
 ): WebhooksModule {
-  return createWebhooks(
-    { ...ports, db, clock: systemClock, logger, metrics, random: Math.random },
-    { pollEveryMs: settings.snapshotPollMs },
-  );
+  return createWebhooks({ ...ports, db, clock: systemClock, logger, metrics, random: Math.random });
 }
 
 /**

@@ -5,27 +5,30 @@ import { insertDeliveries, type NewDelivery } from './deliveries.sql.ts';
 import type { RoundData } from './jobs.ts';
 import { eventMessage, isSubscribed, publicEventTypes } from './public-events.ts';
 import { lockEnabled, planRounds, type Subscriber } from './rounds.sql.ts';
-import type { Subscriptions } from './subscriptions.ts';
+import type { AskSubscriptions } from './subscriptions.ts';
 
 export interface FanOutDeps {
-  readonly subscriptions: Pick<Subscriptions, 'mayWant'>;
+  readonly askSubscriptions: AskSubscriptions;
   readonly jobs: () => JobsApi;
   readonly round: Job<RoundData>;
 }
 
 /**
  * Makes of every event a delivery for each endpoint that wants it, and plans a round for each of those, in the
- * transaction of the consumer. Who wants them is asked of the rows there, never of this process's memory, which lags behind
- * other processes. Memory is asked for what is told once only (`isWanted`), and can be late there: see subscriptions.ts.
+ * transaction of the consumer. Who wants them is asked of the rows there. What is told once and mostly unwanted
+ * (requests) is asked about beforehand, many tenants at a time, so that it costs no transaction of its own.
  */
-export function fanOutConsumer({ subscriptions, jobs, round }: FanOutDeps): SystemConsumer {
+export function fanOutConsumer({ askSubscriptions, jobs, round }: FanOutDeps): SystemConsumer {
   return {
     name: 'webhooks.fan-out',
     types: publicEventTypes,
     door: { system: 'webhook-fan-out' },
     // The receivers know a message by the id of its event.
     isReplayable: true,
-    isWanted: (event) => subscriptions.mayWant(event.tenantId, event.type),
+    async pickWanted(events) {
+      const subscribed = await askSubscriptions(events.map(({ tenantId }) => tenantId));
+      return events.filter(({ tenantId, type }) => subscribed.wants(tenantId, type));
+    },
     async handle(tx, events) {
       const tenantIds = [...new Set(events.map((event) => event.tenantId))];
       const endpoints = await lockEnabled(tx, tenantIds);

@@ -11,7 +11,6 @@ export interface DisableDeps {
   readonly db: Pick<Database, 'withSystem'>;
   readonly logger: Logger;
   readonly disabled: Counter;
-  readonly onChanged: (row: EndpointRow) => void;
 }
 
 /**
@@ -19,7 +18,7 @@ export interface DisableDeps {
  * moved since goes on: what the old address answered says nothing of the new.
  */
 export async function disable(
-  { db, logger, disabled, onChanged }: DisableDeps,
+  { db, logger, disabled }: DisableDeps,
   { tenant_id: tenantId, endpoint_id: endpointId, url }: EndpointRow,
   reason: 'gone' | 'failing',
 ): Promise<void> {
@@ -41,5 +40,4 @@ export async function disable(
   if (changed === null) return;
   disabled.add(1, { reason });
   logger.warn({ tenantId, endpointId, reason }, 'a webhook was disabled');
-  onChanged(changed);
 }

@@ -35,8 +35,6 @@ export interface EndpointStoreDeps {
   readonly clock: Clock;
   readonly sealer: Sealer;
   readonly guarded: Pick<GuardedClient, 'check'>;
-  /** Called after the commit of every change. Must not throw. */
-  readonly onChanged: (row: EndpointRow) => void;
 }
 
 type Answering<Made, Answer> = (tx: TenantHandle, made: Made) => Promise<Answer>;
@@ -105,20 +103,17 @@ export function createEndpointStore(deps: EndpointStoreDeps): EndpointStore {
         await tell(tx, by, { action: 'webhooks.change', change: changeOf(found, changed) }, found, changed);
         return changed;
       });
-      deps.onChanged(row);
       return shown(row);
     },
 
     async delete(by, id, ifMatch) {
-      const row = await db.withTenant(by, async (tx) => {
+      await db.withTenant(by, async (tx) => {
         const found = await locked(tx, by, id, ifMatch);
         const isLarge = await hasManyDeliveries(tx, by.tenantId, found.endpoint_id);
         await (isLarge ? markDeleted : deleteEndpoint)(tx, by.tenantId, found.endpoint_id);
         const gone = { ...found, version: found.version + 1n, changed_at: new Date(clock.now()) };
         await tell(tx, by, { action: 'webhooks.delete', change: 'deleted' }, found, gone);
-        return gone;
       });
-      deps.onChanged(row);
     },
   };
 }
@@ -143,7 +138,7 @@ async function create<Answer>(
   const { tenantId } = by;
   const endpointId = newUuid();
   const { secret, publicKey } = makeSecret(body.signature);
-  const done = await db.withTenant(by, async (tx) => {
+  return db.withTenant(by, async (tx) => {
     if ((await countEndpoints(tx, tenantId)) >= endpointsAtMost)
       throw new AppError('conflict', `A tenant has at most ${endpointsAtMost} webhooks; delete one first.`);
     const place = secretPlace({ tenant_id: tenantId, endpoint_id: endpointId });
@@ -160,10 +155,8 @@ async function create<Answer>(
       },
     );
     await tell(tx, by, { action: 'webhooks.create', change: 'created' }, null, row);
-    return { row, answer: await answer(tx, withSecret(row, secret, new Date(clock.now()))) };
+    return answer(tx, withSecret(row, secret, new Date(clock.now())));
   });
-  deps.onChanged(done.row);
-  return done.answer;
 }
 
 async function rotate<Answer>(
@@ -173,7 +166,7 @@ async function rotate<Answer>(
   answer: Answering<WebhookWithSecret, Answer>,
 ): Promise<Answer> {
   const { db, clock, sealer } = deps;
-  const done = await db.withTenant(by, async (tx) => {
+  return db.withTenant(by, async (tx) => {
     const found = await locked(tx, by, id, ifMatch);
     const { secret, publicKey } = makeSecret(found.signature);
     const now = new Date(clock.now());
@@ -185,10 +178,8 @@ async function rotate<Answer>(
       previousUntil,
     });
     await tell(tx, by, { action: 'webhooks.rotate-secret', change: 'changed' }, found, row);
-    return { row, answer: await answer(tx, withSecret(row, secret, now)) };
+    return answer(tx, withSecret(row, secret, now));
   });
-  deps.onChanged(done.row);
-  return done.answer;
 }
 
 function withSecret(row: EndpointRow, secret: string, now: Date): WebhookWithSecret {

@@ -1,13 +1,12 @@
-import type { Broadcast } from '#cache';
 import type { Database, MigrationSet } from '#db';
 import type { EventConsumer } from '#events';
 import type { GuardedClient, Route } from '#http';
 import type { JobsApi, NamedJob } from '#jobs';
-import type { Clock, Lifecycle, Logger, Sealer } from '#kernel';
+import type { Clock, Logger, Sealer } from '#kernel';
 import type { MetricRegistry } from '#telemetry';
 import { fanOutConsumer } from './consumers.ts';
 import { createDeliveryStore } from './deliveries.ts';
-import { disable, type DisableDeps } from './disable.ts';
+import { disable } from './disable.ts';
 import { createEndpointStore } from './endpoints.ts';
 import { webhookRoutes } from './http.ts';
 import { roundJob, upkeepJob } from './jobs.ts';
@@ -30,14 +29,6 @@ export interface WebhooksDeps {
   readonly metrics: MetricRegistry;
   /** 0 up to 1, 1 excluded. */
   readonly random: () => number;
-  /** Between processes. Without one they hear of each other's changes by the poll alone. */
-  readonly broadcast?: Broadcast;
-}
-
-export interface WebhooksSettings {
-  /** How often the database is asked for webhooks of other processes. Milliseconds; default 1,000. */
-  readonly pollEveryMs?: number;
-  readonly rounds?: RoundSettings;
 }
 
 export interface WebhooksModule {
@@ -46,7 +37,6 @@ export interface WebhooksModule {
   /** Run in the role `control`. */
   readonly consumers: readonly EventConsumer[];
   readonly jobs: readonly NamedJob[];
-  readonly lifecycle: Lifecycle;
   readonly migrations: MigrationSet;
 }
 
@@ -57,10 +47,9 @@ export const webhooksMigrations: MigrationSet = {
 };
 
 /** Outgoing webhooks: where tenants want their events sent, and the sending. See README.md. */
-export function createWebhooks(deps: WebhooksDeps, settings: WebhooksSettings = {}): WebhooksModule {
+export function createWebhooks(deps: WebhooksDeps, rounds: RoundSettings = {}): WebhooksModule {
   const { metrics, jobs, logger } = deps;
-  const subscriptions = createSubscriptions(deps, { pollEveryMs: settings.pollEveryMs ?? 1000 });
-  const onChanged: DisableDeps['onChanged'] = (row) => subscriptions.changed(row);
+  const askSubscriptions = createSubscriptions(deps.db);
   const disabled = metrics.counter(webhookMetrics.disabled);
   const run = createRounds(
     {
@@ -70,20 +59,16 @@ export function createWebhooks(deps: WebhooksDeps, settings: WebhooksSettings = 
         seconds: metrics.histogram(webhookMetrics.seconds),
         putOff: metrics.counter(webhookMetrics.putOff),
       },
-      disable: (endpoint, reason) => disable({ ...deps, disabled, onChanged }, endpoint, reason),
+      disable: (endpoint, reason) => disable({ ...deps, disabled }, endpoint, reason),
     },
-    settings.rounds ?? {},
+    rounds,
     () => round,
   );
   const round = roundJob(run);
   return {
-    routes: webhookRoutes(
-      createEndpointStore({ ...deps, onChanged }),
-      createDeliveryStore({ ...deps, round }),
-    ),
-    consumers: [fanOutConsumer({ subscriptions, jobs, round })],
+    routes: webhookRoutes(createEndpointStore(deps), createDeliveryStore({ ...deps, round })),
+    consumers: [fanOutConsumer({ askSubscriptions, jobs, round })],
     jobs: [round, upkeepJob({ db: deps.db, jobs, round, logger })],
-    lifecycle: subscriptions.lifecycle,
     migrations: webhooksMigrations,
   };
 }

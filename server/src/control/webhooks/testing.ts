@@ -126,11 +126,10 @@ export async function openWebhooks(
     metrics: noMetrics,
     random: Math.random,
   };
-  const webhooks = createWebhooks(deps, { pollEveryMs: isApart ? 3_600_000 : 50, rounds });
-  const gateway = isApart ? createWebhooks(deps, { rounds }) : webhooks;
+  const webhooks = createWebhooks(deps, rounds);
+  const gateway = isApart ? createWebhooks(deps, rounds) : webhooks;
   jobs.register(webhooks.jobs);
   const plane = await openControlPlane(db, { routes: () => gateway.routes });
-  await webhooks.lifecycle.start();
   const carrier = createLogCarrier({ db, clock: systemClock, logger: silentLogger });
   const dispatcher: Dispatcher = createDispatcher(
     {
@@ -197,7 +196,6 @@ export async function openWebhooks(
     async close() {
       await dispatcher.stop();
       await jobs.lifecycle.stop();
-      await webhooks.lifecycle.stop();
       await guarded.close();
       await plane.close();
       await database.close();

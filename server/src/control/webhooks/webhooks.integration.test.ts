@@ -3,7 +3,7 @@ import { createHmac, createPublicKey, verify } from 'node:crypto';
 import { after, afterEach, before, beforeEach, describe, test } from 'node:test';
 import { sql } from 'kysely';
 import { z } from 'zod';
-import { asTenantId, fromTypeId, newUuid, silentLogger, toTypeId } from '#kernel';
+import { asTenantId, fromTypeId, newUuid, toTypeId } from '#kernel';
 import { type Answer, errorIn, testedAdapters } from '#testing';
 import {
   webhook,
@@ -13,7 +13,6 @@ import {
   webhookRetryDelaysMs,
   webhookWithSecret,
 } from '@stoa/contracts';
-import { createSubscriptions } from './subscriptions.ts';
 import {
   openReceiver,
   openWebhooks,
@@ -485,18 +484,6 @@ for (const adapter of testedAdapters()) {
         ).rows.map(({ state }) => state);
       await until(async () => (await states()).every((state) => state === 'failed'), 'it to be given up');
       assert.equal(receiver.received.length, 1);
-    });
-
-    test('another process knows of a new webhook within its poll, and until its first reading wants everything', async () => {
-      const { key, uuid } = await all.tenant();
-      const others = createSubscriptions({ db: all.database.db, logger: silentLogger }, { pollEveryMs: 20 });
-      assert.equal(others.mayWant(uuid, 'run.changed.v1'), true);
-      await others.lifecycle.start();
-      assert.equal(others.mayWant(uuid, 'run.changed.v1'), false);
-      await create(key, { event_types: ['run.changed.v1'] });
-      await until(() => others.mayWant(uuid, 'run.changed.v1'), 'the other process to know', 1_000);
-      assert.equal(others.mayWant(uuid, 'invoice.changed.v1'), false);
-      await others.lifecycle.stop();
     });
 
     test('a delivery whose round was lost is found by the upkeep, and what is old is deleted', async () => {

@@ -197,15 +197,14 @@ export async function deleteEndpoint(tx: TenantHandle, tenantId: string, endpoin
   `.execute(tx);
 }
 
-/** For the memory of who subscribes to what: all that are enabled, or (by webhook_endpoints_by_change) the latest. */
+/** What these tenants' enabled webhooks subscribe to, one row for each webhook. By webhook_endpoints_by_age. */
 export async function selectSubscriptions(
   tx: SystemHandle,
-  windowMs: number | null,
+  tenantIds: readonly string[],
 ): Promise<readonly { readonly tenant_id: string; readonly event_types: readonly string[] }[]> {
-  const changedLately = sql`changed_at > clock_timestamp() - ${windowMs}::float8 * interval '1 millisecond'`;
   const { rows } = await sql<{ tenant_id: string; event_types: readonly string[] }>`
     select tenant_id, event_types from tenant.webhook_endpoints
-    where disabled_reason is null and ${windowMs === null ? sql`true` : changedLately}
+    where tenant_id = any(${tenantIds}::uuid[]) and disabled_reason is null
   `.execute(tx);
   return rows;
 }

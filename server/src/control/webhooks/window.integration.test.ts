@@ -5,6 +5,7 @@ import { sql } from 'kysely';
 import { z } from 'zod';
 import { partitionOf } from '#events';
 import { testedAdapters } from '#testing';
+import { createSubscriptions } from './subscriptions.ts';
 import { openReceiver, openWebhooks, type OpenWebhooks, type Receiver, until } from './testing.ts';
 
 /** What is told at once after a webhook came to want it, in another process than the one that consumes events. */
@@ -75,17 +76,17 @@ for (const adapter of testedAdapters()) {
       assert.equal(await isInInbox(made.uuid, eventId), false, 'what nobody wants is not written down');
       return made;
     };
-    /** Not asked of requests, which are told once: those go by memory (subscriptions.ts). */
-    const arrives = async (key: string, uuid: string, id: string) => {
-      const alert = await all.tell(uuid, 'at once');
-      await passed(uuid, alert);
+    const arrive = async (key: string, uuid: string, id: string) => {
+      const told = [await all.tellRequest(uuid), await all.tell(uuid, 'at once')];
+      for (const eventId of told) await passed(uuid, eventId);
       const types = (await deliveriesOf(key, id)).map(({ event_type: type }) => type);
-      assert.ok(types.includes('security.alerted.v1'), `an alert, in ${types.join()}`);
+      for (const type of ['request.completed.v1', 'security.alerted.v1'])
+        assert.ok(types.includes(type), `${type}, in ${types.join()}`);
     };
 
     test('a new webhook gets what is told at once after it was made', async () => {
       const { key, uuid } = await unwanted();
-      await arrives(key, uuid, await create(key));
+      await arrive(key, uuid, await create(key));
     });
 
     test('a webhook gets a type that it was given by a change at once', async () => {
@@ -93,7 +94,7 @@ for (const adapter of testedAdapters()) {
       const id = await create(key, { event_types: ['run.changed.v1'] });
       await passed(uuid, await all.tellRequest(uuid));
       await change(key, id, { event_types: ['request.completed.v1', 'security.alerted.v1'] });
-      await arrives(key, uuid, id);
+      await arrive(key, uuid, id);
     });
 
     test('a webhook that is enabled again gets what is told at once after', async () => {
@@ -101,7 +102,35 @@ for (const adapter of testedAdapters()) {
       const id = await create(key, { enabled: false });
       await passed(uuid, await all.tellRequest(uuid));
       await change(key, id, { enabled: true });
-      await arrives(key, uuid, id);
+      await arrive(key, uuid, id);
+    });
+
+    test('who asks while the rows are read shares the next reading, which has what was made meanwhile', async () => {
+      const { key, uuid } = await all.tenant();
+      const { db } = all.database;
+      let readings = 0;
+      const begun = Promise.withResolvers<void>();
+      const goOn = Promise.withResolvers<void>();
+      const ask = createSubscriptions({
+        async withSystem(job, work) {
+          readings += 1;
+          const answer = await db.withSystem(job, work);
+          begun.resolve();
+          await goOn.promise;
+          return answer;
+        },
+      });
+      const first = ask([uuid]);
+      await begun.promise;
+      await create(key, { event_types: ['run.changed.v1'] });
+      const later = [ask([uuid]), ask([])];
+      goOn.resolve();
+      assert.equal((await first).wants(uuid, 'run.changed.v1'), false);
+      for (const subscribed of await Promise.all(later)) {
+        assert.equal(subscribed.wants(uuid, 'run.changed.v1'), true);
+        assert.equal(subscribed.wants(uuid, 'invoice.changed.v1'), false);
+      }
+      assert.equal(readings, 2);
     });
 
     test('a change of another kind right after a webhook was made is sent, each of ten times', async () => {

@@ -72,10 +72,10 @@ interface ConsumerBasics {
   readonly isReplayable?: boolean;
   /**
    * Asked first, of events that are told once for their key (`request.completed.v1`), of which there may be very many:
-   * what is not wanted is passed over before it is read or written down. From memory, at once, and never throwing; where
-   * it is not known, yes. Default: everything is wanted.
+   * what it leaves out is passed over before it is read or written down. The events are committed, so a reading that
+   * begins now sees what was there when they happened. Where it rejects, all are wanted. Default: everything is wanted.
    */
-  isWanted?(event: LoggedEvent): boolean;
+  pickWanted?(events: readonly LoggedEvent[]): Promise<readonly LoggedEvent[]>;
 }
 
 /** One transaction of the event's tenant for each event. */

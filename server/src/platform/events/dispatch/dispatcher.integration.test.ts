@@ -1,6 +1,8 @@
 import assert from 'node:assert/strict';
 import { after, before, describe, test } from 'node:test';
+import { eventTable } from '@stoa/contracts';
 import { sql } from 'kysely';
+import { newUuid } from '#kernel';
 import { testedAdapters } from '#testing';
 import { consumersContract } from './consumers.contract.ts';
 import { anEvent, type Arena, openArena, recorder, until } from './testing/arena.ts';
@@ -90,6 +92,58 @@ for (const adapter of testedAdapters()) {
       await running.stop();
       assert.deepEqual(seen, [{ tenant_id: mine }]);
       assert.deepEqual(await arena.effects('nosy'), []);
+    });
+
+    test('a consumer picks what it wants of what is told once; where it cannot tell, it gets all; of the rest it is not asked', async () => {
+      const [wanted, unwanted] = [await arena.newTenant(), await arena.newTenant()];
+      const type = 'request.completed.v1';
+      const aRequest = (tenantId: string) => {
+        const eventId = newUuid();
+        const data = { ...eventTable[type].example, request_id: eventId, tenant_id: tenantId };
+        return anEvent(tenantId, { eventId, type, key: eventId, data: JSON.stringify(data) });
+      };
+      const asked: string[] = [];
+      let isBroken = false;
+      const picky = recorder('picky', undefined, {
+        types: [type, 'test.happened.v1'],
+        async pickWanted(events) {
+          if (isBroken) throw new Error('the rows cannot be read');
+          asked.push(...events.map((event) => event.type));
+          return events.filter(({ tenantId }) => tenantId === wanted);
+        },
+      });
+      const running = arena.dispatcher([picky]);
+      await running.start();
+      const effectsOf = async (tenantId: string) =>
+        (await arena.effects('picky')).filter((row) => row.tenant_id === tenantId).map((row) => row.event_id);
+      const tellAndSee = async (tenantId: string) => {
+        const event = aRequest(tenantId);
+        await arena.tell(event);
+        await until(
+          () => effectsOf(tenantId),
+          (ids) => ids.includes(event.eventId),
+          `the effect of ${event.eventId}`,
+        );
+      };
+      const passedOver = aRequest(unwanted);
+      const neverAsked = anEvent(unwanted);
+      await arena.tell(passedOver, neverAsked);
+      await tellAndSee(wanted);
+      await until(
+        () => effectsOf(unwanted),
+        (ids) => ids.includes(neverAsked.eventId),
+        'what is not told once',
+      );
+      await until(
+        () => asked.length,
+        (count) => count >= 2,
+        'both to be asked about',
+      );
+      assert.deepEqual(new Set(asked), new Set([type]));
+      isBroken = true;
+      await tellAndSee(unwanted);
+      await running.stop();
+      assert.equal((await effectsOf(unwanted)).includes(passedOver.eventId), false);
     });
 
     consumersContract({

@@ -66,7 +66,7 @@ export function createEvents(deps: EventsDeps, settings: EventsSettings): Events
     api: { wake: () => carrier.wake() },
     routes: [
       ...deadLetterRoutes({ db, http, onChanged }),
-      ...replayRoutes({ db, http, consumers, onAsked: onChanged }),
+      ...replayRoutes({ db, clock, http, consumers, onAsked: onChanged }),
       ...followRoutes({ db, http }),
       ownEventRoute({ db, http }),
     ],

@@ -84,7 +84,7 @@ export function createHandling(deps: HandlingDeps): Handling {
           continue;
         }
         const batch = ordered.slice(done, done + size);
-        const wanted = batch.filter((event) => isWanted(consumer, event));
+        const wanted = await wantedOf(deps, consumer, batch);
         if (wanted.length > 0) await jointOf(consumer).add(wanted);
         done += batch.length;
       }
@@ -101,8 +101,23 @@ export function createHandling(deps: HandlingDeps): Handling {
 }
 
 /** Versions of a key are counted, so only what is told once can be passed over without a trace. */
-function isWanted(consumer: EventConsumer, event: LoggedEvent): boolean {
-  return consumer.isWanted === undefined || !isToldOnce(event.type) || consumer.isWanted(event);
+async function wantedOf(
+  { logger }: HandlingDeps,
+  consumer: EventConsumer,
+  batch: readonly LoggedEvent[],
+): Promise<readonly LoggedEvent[]> {
+  const asked = consumer.pickWanted ? batch.filter(({ type }) => isToldOnce(type)) : [];
+  if (asked.length === 0) return batch;
+  try {
+    const wanted = new Set(await consumer.pickWanted?.(asked));
+    return batch.filter((event) => !isToldOnce(event.type) || wanted.has(event));
+  } catch (error) {
+    logger.debug(
+      { err: error, consumer: consumer.name },
+      'cannot tell which events are wanted; all are handled',
+    );
+    return batch;
+  }
 }
 
 /** How many events from the first on are among the first `done` of `ordered`. */

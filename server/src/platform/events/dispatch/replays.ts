@@ -1,25 +1,35 @@
 import { createEventReplay, type EventReplay, readEventReplay } from '@stoa/contracts';
 import type { Database } from '#db';
 import type { JsonRoute } from '#http';
-import { actingOperator, AppError, fromTypeId, newUuid, toTypeId } from '#kernel';
+import { actingOperator, AppError, type Clock, fromTypeId, newUuid, toTypeId } from '#kernel';
 import type { EventConsumer } from '../types.ts';
 import { insertReplay, type ReplayRow, selectReplay } from './replay.sql.ts';
 import type { RouteMakers } from './route-makers.ts';
 
 export interface ReplayDeps {
   readonly db: Database;
+  readonly clock: Clock;
   readonly http: RouteMakers;
   readonly consumers: readonly EventConsumer[];
   readonly onAsked: () => void;
 }
 
-export function replayRoutes({ db, http, consumers, onAsked }: ReplayDeps): JsonRoute[] {
+export function replayRoutes({ db, clock, http, consumers, onAsked }: ReplayDeps): JsonRoute[] {
   return [
     http.creatingOperatorRoute(createEventReplay, async ({ body }, principal, context, keep) => {
       requireReplayable(consumers, body.consumer);
       const tenantId = fromTypeId('ten', body.tenant_id);
       if (tenantId === null) throw new AppError('invalid_request', 'tenant_id: must be ten_....');
-      const replay = { tenantId, replayId: newUuid(), consumer: body.consumer, from: new Date(body.from) };
+      const from = new Date(body.from);
+      if (from.getTime() > clock.now())
+        throw new AppError(
+          'invalid_request',
+          'from: must be a time in the past; it is when the first event was told.',
+          {
+            param: 'from',
+          },
+        );
+      const replay = { tenantId, replayId: newUuid(), consumer: body.consumer, from };
       const kept = await db.withOperator(
         actingOperator(principal, context, tenantId),
         `event-replays.create ${body.consumer} from ${body.from}`,
