@@ -1,5 +1,6 @@
 import { setTimeout as pause } from 'node:timers/promises';
-import type { OperatorClient } from '@stoa/sdk';
+import { eventTable } from '@stoa/contracts';
+import { type OperatorClient, StoaError } from '@stoa/sdk';
 import type { Command } from 'commander';
 import {
   asOperator,
@@ -32,12 +33,21 @@ interface ReplayFlags extends CommonFlags {
 
 type Replay = Awaited<ReturnType<OperatorClient['events']['readReplay']>>;
 
-type FoundEvent = Awaited<ReturnType<OperatorClient['events']['follow']>>['data'][number];
+type FoundPage = Awaited<ReturnType<OperatorClient['events']['follow']>>;
+type FoundEvent = FoundPage['data'][number];
 
 /** How long the server waits for an event before it answers that there is none. */
 const waitSeconds = 15;
-/** Between two looks at a replay that is waited for. */
+/** Between two looks at a replay that is waited for, and two tries to reach a server that is away. */
 const lookEveryMs = 1000;
+const eventTypes = Object.keys(eventTable);
+const passingFaults = new Set([
+  'connection_failed',
+  'client_timeout',
+  'database_unavailable',
+  'draining',
+  'starting',
+]);
 
 export function addEventCommands(program: Command, context: Context): void {
   const events = program.command('events').description('what happened, as the event log tells it (operator)');
@@ -130,13 +140,19 @@ async function tail(context: Context, flags: TailFlags): Promise<void> {
     let { after } = flags;
     let left = flags.count ?? Number.POSITIVE_INFINITY;
     if (flags.json !== true) remark(context, 'Following the event log; Ctrl-C ends it.');
-    while (left > 0) {
-      const page = await client.events.follow({
+    if (flags.type !== undefined && !isKnownType(flags.type))
+      remark(context, `No event is known as ${flags.type}; there is ${eventTypes.join(', ')}.`);
+    const followFrom = (place: string | undefined): Promise<FoundPage> =>
+      client.events.follow({
         ...filter,
         limit: Math.min(100, left),
         wait_seconds: waitSeconds,
-        ...(after === undefined ? {} : { after }),
+        ...(place === undefined ? {} : { after: place }),
       });
+    while (left > 0) {
+      const page: FoundPage = await (after === undefined
+        ? followFrom(after)
+        : whileServerIsAway(context, () => followFrom(after)));
       for (const event of page.data) {
         print(context, flags.json === true ? JSON.stringify(event) : eventLine(context, event));
       }
@@ -144,6 +160,26 @@ async function tail(context: Context, flags: TailFlags): Promise<void> {
       after = page.last_id ?? after;
     }
   });
+}
+
+/** With or without its version. */
+function isKnownType(type: string): boolean {
+  return eventTypes.some((known) => known === type || known.replace(/\.v\d+$/, '') === type);
+}
+
+/** Tries again for as long as the server is away: what it tells meanwhile lies in the log. */
+async function whileServerIsAway<Result>(context: Context, call: () => Promise<Result>): Promise<Result> {
+  for (let tries = 0; ; tries += 1) {
+    try {
+      const result = await call();
+      if (tries > 0) remark(context, 'The server is back.');
+      return result;
+    } catch (error) {
+      if (!(error instanceof StoaError) || !passingFaults.has(error.code)) throw error;
+      if (tries === 0) remark(context, `${error.message} Trying again every second.`);
+    }
+    await pause(lookEveryMs);
+  }
 }
 
 function eventLine({ terminal }: Context, event: FoundEvent): string {
