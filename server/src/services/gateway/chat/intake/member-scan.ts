@@ -11,8 +11,8 @@ import { AppError, maximumJsonDepth } from '#kernel';
  * one by one and the rest is skipped by native search, so that an image in base64 costs nothing to speak of. The pass
  * does not check the grammar: it is followed by JSON.parse, and its offsets are used only where that succeeds.
  *
- * Bounds: depth `maximumJsonDepth`; `maximumParts` members and containers, since a body of 20 MiB of `[]` would take
- * hundreds of MiB once parsed.
+ * Bounds: depth `maximumJsonDepth`; `maximumParts` members and containers, since a body of 20 MiB of `[]` would hold
+ * the event loop for a second and take hundreds of MiB once parsed.
  */
 export interface Member {
   readonly name: string;
@@ -33,7 +33,7 @@ export interface ScannedObject {
 }
 
 /** Most members and containers of one body together. */
-export const maximumParts = 500_000;
+export const maximumParts = 100_000;
 
 const QUOTE = 0x22;
 const BACKSLASH = 0x5c;
