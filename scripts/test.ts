@@ -48,6 +48,10 @@ async function requireDatabase(adminUrl: string): Promise<void> {
   }
 }
 
+function showTold(text: string): void {
+  console.log(`         ${text}`);
+}
+
 /** Runs each file in a process of its own, adding to `runs` as they end. */
 async function runSeparately(
   files: string[],
@@ -63,6 +67,7 @@ async function runSeparately(
         forceExit: false,
         environment,
         deadlineMs: separateDeadlineMs,
+        onTold: showTold,
       });
       console.log(describeRun(run, rootFolder));
       runs.push(run);
@@ -78,6 +83,7 @@ async function runPure(files: string[], environment: NodeJS.ProcessEnv): Promise
     forceExit: true,
     environment,
     deadlineMs: pureDeadlineMs,
+    onTold: showTold,
   });
   console.log(describeRun(run, rootFolder));
   return run;

@@ -1,4 +1,5 @@
 import { type ChildProcess, spawn } from 'node:child_process';
+import { createInterface } from 'node:readline';
 
 export interface ProcessResult {
   /** Undefined where a signal or the deadline ended it. */
@@ -14,6 +15,8 @@ export interface ProcessOptions {
   environment: NodeJS.ProcessEnv;
   cwd: string;
   deadlineMs: number;
+  /** Called with each line of standard output as it comes. */
+  onLine?: (line: string) => void;
 }
 
 const outputLimitChars = 200_000;
@@ -64,6 +67,7 @@ export async function runNode(options: ProcessOptions): Promise<ProcessResult> {
     if (output.length > 2 * outputLimitChars) output = `${output.slice(0, outputLimitChars)}\n[...]\n`;
   };
   child.stdout.setEncoding('utf8').on('data', append);
+  if (options.onLine) createInterface({ input: child.stdout }).on('line', options.onLine);
   child.stderr.setEncoding('utf8').on('data', append);
   let timedOut = false;
   const timer = setTimeout(() => {

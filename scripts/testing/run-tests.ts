@@ -19,6 +19,8 @@ export interface TestRunOptions {
   forceExit: boolean;
   environment: NodeJS.ProcessEnv;
   deadlineMs: number;
+  /** Called with what tests say to whoever runs them, while they run: their lines that begin with `toldPrefix`. */
+  onTold?: (text: string) => void;
 }
 
 export interface TestFailure {
@@ -36,6 +38,9 @@ export interface TestRun {
   output: string;
   durationMs: number;
 }
+
+/** A test's line of output that begins so is shown also where the test passes: its seed, its figures. */
+export const toldPrefix = 'told: ';
 
 /** One test may take this long where it names no timeout of its own. */
 const testTimeoutMs = 180_000;
@@ -60,6 +65,9 @@ export async function runTests(options: TestRunOptions): Promise<TestRun> {
       environment: { ...options.environment, STOA_TEST_RECORD: recordFile },
       cwd: options.root,
       deadlineMs: options.deadlineMs,
+      onLine(line) {
+        if (line.startsWith(toldPrefix)) options.onTold?.(line.slice(toldPrefix.length));
+      },
     });
     return judge(options, result, recordFile);
   } finally {

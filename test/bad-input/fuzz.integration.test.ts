@@ -207,7 +207,7 @@ for (const endpoint of operations) {
 }
 
 test('after all that, the process serves as before', async () => {
-  process.stdout.write(`seed ${seed}\n`);
+  process.stdout.write(`told: bad-input fuzz seed ${seed}\n`);
   const body = { model: echoModel, messages: [{ role: 'user', content: 'hi' }] };
   const { apiKey } = await stoa.newTenant('afterwards');
   assert.equal((await stoa.call('POST', '/v1/chat/completions', { body, key: apiKey })).status, 200);

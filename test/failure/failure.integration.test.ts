@@ -117,7 +117,7 @@ async function underLoad(
   const took = (fromMs: number, toMs: number): string => ((toMs - fromMs) / 1_000).toFixed(1);
   const refused = [...view.refused].map(([what, count]) => `${count} x ${what}`).join(', ') || 'none';
   process.stdout.write(
-    `${name}: seed ${seed}, ${view.sent} sent, ${view.completed.size} completed, ${view.lost.length} lost, refused: ` +
+    `told: ${name}: seed ${seed}, ${view.sent} sent, ${view.completed.size} completed, ${view.lost.length} lost, refused: ` +
       `${refused}, longest time without an answer ${view.longestGapMs.toFixed(0)} ms, ${records} records and ${events} events in all, ${seen} requests seen by ${tenants.length} tenants, ${consumers.changes} changes; all ready again after ${took(stoppedMs, readyMs)} s, checked in ${took(readyMs, performance.now())} s\n`,
   );
   return { view, blowMs };
@@ -127,7 +127,9 @@ async function underLoad(
 async function standStill(...pids: readonly (number | null)[]): Promise<void> {
   for (const pid of pids) signal(pid, 'SIGSTOP');
   const leftMs = await longestLeaseMs(servers.database.url);
-  process.stdout.write(`  stopped for ${pausedMs} ms; the longest lease has ${leftMs.toFixed(0)} ms left\n`);
+  process.stdout.write(
+    `told:   stopped for ${pausedMs} ms; the longest lease has ${leftMs.toFixed(0)} ms left\n`,
+  );
   await pause(pausedMs);
   for (const pid of pids) signal(pid, 'SIGCONT');
   assert.ok(

@@ -11,7 +11,7 @@ import { fuzz } from './fuzz.ts';
 const seed = Number(process.env['STOA_TEST_SEED'] ?? randomInt(2 ** 31));
 
 test('sequences of calls by two tenants and the operator get documented answers, and each tenant its own only', async (context) => {
-  process.stdout.write(`fuzz seed ${seed}\n`);
+  process.stdout.write(`told: fuzz seed ${seed}\n`);
   const { sequences, successes } = await fuzz({ seed, forMs: 12_000, calls: 80 });
   const calls = [...successes.values()].reduce((sum, count) => sum + count, 0);
   context.diagnostic(

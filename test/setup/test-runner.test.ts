@@ -8,13 +8,17 @@ import { isRunning, until } from './processes.ts';
 
 const fixtures = path.join(rootFolder, 'scripts/fixtures/testing');
 
-function run(files: string[], options: { forceExit?: boolean; deadlineMs?: number } = {}): Promise<TestRun> {
+function run(
+  files: string[],
+  options: { forceExit?: boolean; deadlineMs?: number; onTold?: (text: string) => void } = {},
+): Promise<TestRun> {
   return runTests({
     root: rootFolder,
     files: files.map((file) => path.join(fixtures, `${file}.test.ts`)),
     forceExit: options.forceExit ?? false,
     environment: { ...process.env, STOA_TEST_IDLE_LIMIT_MS: '500' },
     deadlineMs: options.deadlineMs ?? 60_000,
+    ...(options.onTold ? { onTold: options.onTold } : {}),
   });
 }
 
@@ -42,6 +46,13 @@ test('each failing test is one failure with its place and cause, its suite none'
     'group > throws @ fails.test.ts:7: Error: planted',
   ]);
   assert.match(describeRun(fails, rootFolder), /2 !== 3/);
+});
+
+test('what a test tells is handed on while it runs, also where it passes', async () => {
+  const told: string[] = [];
+  const tells = await run(['tells'], { onTold: (text) => told.push(text) });
+  assert.deepEqual(failuresOf(tells), []);
+  assert.deepEqual(told, ['seed 7', '  12 sent']);
 });
 
 test('a hook that throws is a failure though all tests passed', async () => {
