@@ -104,7 +104,8 @@ class Carrier implements LogCarrier {
   }
 
   wake(): void {
-    this.#lookMs = firstLookMs;
+    // Alone with the database, nothing else's transaction holds back what was just committed: the first look sees it.
+    this.#lookMs = this.#settings.isAlone ? this.#settings.pollMs : firstLookMs;
     this.#isHinted = true;
     this.#wakeUp?.();
   }
