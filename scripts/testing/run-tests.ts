@@ -40,7 +40,7 @@ export interface TestRun {
 }
 
 /** A test's line of output that begins so is shown also where the test passes: its seed, its figures. */
-export const toldPrefix = 'told: ';
+const toldPrefix = 'told: ';
 
 /** One test may take this long where it names no timeout of its own. */
 const testTimeoutMs = 180_000;

@@ -267,7 +267,7 @@ describe('operating', () => {
 
   test('a past is replayed into a consumer until it is done, and an id that is no dead letter is a failure', async () => {
     const tenant = await json(identified, 'tenants', 'create', 'replayed');
-    const of = ['--tenant', tenant.id, '--since', '2026-01-01T00:00:00Z'];
+    const of = ['--tenant', tenant.id, '--from', '2026-01-01T00:00:00Z'];
     const words = ['events', 'replay', ...of, '--consumer', 'webhooks.fan-out'];
     const done = await json(identified, ...words, '--wait');
     assert.equal(done['state'], 'done');

@@ -27,7 +27,7 @@ interface TailFlags extends CommonFlags {
 interface ReplayFlags extends CommonFlags {
   readonly tenant: string;
   readonly consumer: string;
-  readonly since: string;
+  readonly from: string;
   readonly wait?: boolean;
 }
 
@@ -73,14 +73,14 @@ function addReplayCommands(events: Command, context: Context): void {
       .description("hand a tenant's events to one consumer again; their effects happen again")
       .requiredOption('--tenant <tenant>', 'whose, ten_...')
       .requiredOption('--consumer <name>', 'to which consumer; it has to be made for that')
-      .requiredOption('--since <time>', 'what was told at this time or later, UTC, as far as the log reaches')
+      .requiredOption('--from <time>', 'what was told at this time or later, UTC, as far as the log reaches')
       .option('--wait', 'end when the replay is done'),
     'operator',
   )
     .addHelpText(
       'after',
       example(
-        'stoa events replay --tenant ten_01h455vb4pex5vsknk084sn02q --consumer webhooks.fan-out --since 2026-11-23T00:00:00Z',
+        'stoa events replay --tenant ten_01h455vb4pex5vsknk084sn02q --consumer webhooks.fan-out --from 2026-11-23T00:00:00Z',
       ),
     )
     .action((flags: ReplayFlags) => replay(context, flags));
@@ -103,7 +103,7 @@ async function replay(context: Context, flags: ReplayFlags): Promise<void> {
     let found: Replay = await client.events.replay({
       tenant_id: flags.tenant,
       consumer: flags.consumer,
-      from: flags.since,
+      from: flags.from,
     });
     while (flags.wait === true && found.state === 'running') {
       await pause(lookEveryMs);
@@ -121,7 +121,7 @@ function printReplay(context: Context, flags: CommonFlags, found: Replay): void 
     ['state', found.state],
     ['tenant', found.tenant_id],
     ['consumer', found.consumer],
-    ['since', moment(found.from)],
+    ['from', moment(found.from)],
     ['handled', String(found.handled)],
     ['put aside', `${found.put_aside} (stoa dead-letters list)`],
     ['begun', moment(found.created_at)],
