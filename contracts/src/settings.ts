@@ -187,7 +187,7 @@ export const settingTable = [
     isSecret: true,
     isRequiredInProduction: true,
     sentence:
-      'The key that encrypts provider credentials: 32 random bytes as base64 (`openssl rand -base64 32`). In development it is made in the data directory.',
+      'The key that encrypts what is kept secret in the database: 32 random bytes as base64 (`openssl rand -base64 32`), the same in each process. In development it is made in the data directory.',
   },
   {
     name: 'STOA_CLUSTER_SECRET',

@@ -219,11 +219,17 @@ test('an Authorization header that is not exactly a bearer credential of ours is
     bodies.add(answer.text);
   }
   assert.equal(bodies.size, 1, 'nobody learns from the answer which part was wrong');
-  const twice = `GET /v1/models HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer x\r\nAuthorization: Bearer ${apiKey}\r\n\r\n`;
-  assertError(
-    onlyAnswer(await rawExchange(stoa.credentials.baseUrl, (socket) => socket.write(twice))),
-    'invalid_api_key',
-  );
+  for (const [first, second] of [
+    ['x', apiKey],
+    [apiKey, 'x'],
+    [apiKey, apiKey],
+  ] as const) {
+    const twice = `GET /v1/models HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer ${first}\r\nAuthorization: Bearer ${second}\r\n\r\n`;
+    assertError(
+      onlyAnswer(await rawExchange(stoa.credentials.baseUrl, (socket) => socket.write(twice))),
+      'invalid_api_key',
+    );
+  }
   for (const authorization of [`bearer ${apiKey}`, `BEARER  ${apiKey}`, `Bearer ${apiKey} `]) {
     assert.equal((await get('/v1/models', { authorization })).status, 200, authorization.slice(0, 10));
   }

@@ -23,7 +23,7 @@ export interface Row {
    * `of`, a tenant. Default: the endpoint's example, `{id}` of `/control/v1/tenants/{id}` being the tenant.
    */
   given?(stage: Stage, of: Party): Given | Promise<Given>;
-  /** What it makes holds more than its own permission, so that a key of that one scope is refused it. */
+  /** What it makes holds, or is sent, more than its own permission, so that a key of that one scope is refused it. */
   readonly grants?: true;
   /** What the ids name is the platform's, the same for every tenant. */
   readonly isShared?: true;
@@ -122,7 +122,7 @@ export const rows: Readonly<Record<string, Row>> = {
   'dead-letters.read-own': { needs: 'events:read', answers: 404 },
 
   'webhooks.list': { needs: 'webhooks:read' },
-  'webhooks.create': { needs: 'webhooks:write', given: () => ({ body: webhook }) },
+  'webhooks.create': { needs: 'webhooks:write', given: () => ({ body: webhook }), grants: true },
   'webhooks.read': { needs: 'webhooks:read', given: newWebhook },
   'webhooks.change': { needs: 'webhooks:write', given: and(newWebhook, { description: 'changed' }) },
   'webhooks.delete': { needs: 'webhooks:write', given: newWebhook },

@@ -69,7 +69,9 @@ export function addServerCommands(program: Command, context: Context): void {
 function addDatabaseCommands(program: Command, context: Context): void {
   const db = program.command('db').description("the server's database");
   db.command('setup')
-    .description('make the database logins and write their URLs to a file')
+    .description(
+      'make the database logins and write their URLs to a file; logins that exist get new passwords, for every database of the server',
+    )
     .requiredOption('--admin-url <url>', 'a login that may create roles')
     .option('--database <name>', 'the database to set up (default: that of the URL)')
     .option('--output <file>', 'where the URLs go (default: database-urls.env)')

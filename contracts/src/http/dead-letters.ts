@@ -202,7 +202,7 @@ export const discardDeadLetters = endpoint({
     'written to the audit',
   access: { permission: 'control:write' },
   body: z
-    .strictObject({ ...choice, reason: storableText({ min: 1, max: 500 }) })
+    .strictObject({ ...choice, reason: storableText({ min: 1, max: 500 }).regex(/\S/, 'must say why') })
     .refine(isNarrowed, narrowed),
   responses: { 200: { description: 'What was done, or would be', schema: discardResult } },
   errors: ['invalid_request', 'invalid_text', 'not_found'],

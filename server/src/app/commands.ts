@@ -18,7 +18,7 @@ const help = `Stoa: the AI platform that one operator runs for many tenants.
 
   up                          run every role in this process (what npm start does)
   serve <role>...             run chosen roles: gateway, control, all
-  db setup --admin-url URL    make the database logins and write their URLs to a file
+  db setup --admin-url URL    make the database logins and write their URLs to a file; existing ones get new passwords
   db migrate [--contract]     bring the schema up to this version; --contract: also take away what older ones used
   db status                   show what has applied, what is pending, and which processes that waits for
   db after-restore            set the event log's positions right in a database that was restored; --dry-run

@@ -6,7 +6,7 @@ import { nearestOf } from '#kernel';
  * like settings and are none. `STOA_PORT=tcp://10.0.0.1:8080`, `STOA_GATEWAY_SERVICE_HOST`, `STOA_PORT_8080_TCP_ADDR`.
  */
 const injected =
-  /^STOA_(?:[A-Z0-9_]+_)?(?:SERVICE_HOST|SERVICE_PORT(?:_[A-Z0-9_]+)?|PORT(?:_\d+_(?:TCP|UDP|SCTP)(?:_(?:PROTO|PORT|ADDR))?)?)$/;
+  /^STOA_(?:(?:[A-Z0-9_]+_)?(?:SERVICE_HOST|SERVICE_PORT(?:_[A-Z0-9_]+)?|PORT)|[A-Z0-9_]+_(?:TCP|UDP|SCTP)(?:_[A-Z0-9_]+)?)$/;
 
 const known = new Set<string>(settingTable.map((declaration) => declaration.name));
 

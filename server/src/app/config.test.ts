@@ -244,6 +244,7 @@ test('what Kubernetes injects for Services, and what the command line reads, is 
     'STOA_PORT_8080_TCP_ADDR',
     'STOA_PORT_8080_TCP_PORT',
     'STOA_PORT_8080_TCP_PROTO',
+    'STOA_X_TCP_Y',
     'STOA_GATEWAY_PORT',
     'STOA_GATEWAY_SERVICE_HOST',
     'STOA_GATEWAY_PORT_53_UDP_ADDR',

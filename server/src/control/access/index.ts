@@ -158,6 +158,7 @@ function createStores(
   const members = createMemberStore({
     db,
     clock,
+    hasKeyLimits,
     async onChanged({ tenantId, keys: changed }) {
       const refreshed = tenantKeys.refresh(changed.map(({ keyId }) => keyId));
       const rows = changed.map(({ keyId: id, version }) => ({ kind: 'key', id, tenantId, version }) as const);

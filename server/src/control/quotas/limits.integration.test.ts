@@ -6,6 +6,7 @@ import {
   accessToken,
   createdApiKey,
   keyLimits,
+  member as memberObject,
   tenant as tenantObject,
   tenantLimits,
   type TenantLimitRule,
@@ -284,9 +285,20 @@ test('a key with limits of its own makes no key, is shown no other, and loosens 
     await plane.open('PUT', `/v1/keys/${other.id}/limits`, { key, body: { rules: [] } }),
     await plane.open('PUT', `/v1/keys/${bound.id}/limits`, { key, body: { rules: [] } }),
     await plane.open('POST', '/v1/issuers', { key, body: issuer }),
+    await plane.open('POST', '/v1/members', {
+      key,
+      body: { name: 'm', role: 'admin', external_id: 'm@idp' },
+    }),
   ];
   for (const [index, answer] of refused.entries())
     assert.deepEqual([answer.status, errorIn(answer).code], [403, 'permission_denied'], `case ${index}`);
+  const member = await plane.open('POST', '/v1/members', { key, body: { name: 'm', role: 'viewer' } });
+  assert.equal(member.status, 201, 'one who signs in nowhere it may make');
+  const path = `/v1/members/${memberObject.parse(member.body).id}`;
+  const signing = await plane.open('PATCH', path, { key, body: { external_id: 'm@idp' } });
+  assert.deepEqual([signing.status, errorIn(signing).code], [403, 'permission_denied']);
+  const removed = await plane.open('DELETE', path, { key });
+  assert.ok(removed.status < 300, removed.text);
   const rotated = await plane.open('POST', `/v1/keys/${bound.id}/rotate`, { key, body: {} });
   assert.equal(rotated.status, 200, rotated.text);
   const same = await plane.open('GET', `/v1/keys/${bound.id}/limits`, { key: adminKey });

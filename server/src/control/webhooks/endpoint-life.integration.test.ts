@@ -1,6 +1,12 @@
 import assert from 'node:assert/strict';
 import { after, afterEach, before, beforeEach, describe, test } from 'node:test';
-import { webhook, type WebhookDelivery, webhookDelivery, webhookWithSecret } from '@stoa/contracts';
+import {
+  createdApiKey,
+  webhook,
+  type WebhookDelivery,
+  webhookDelivery,
+  webhookWithSecret,
+} from '@stoa/contracts';
 import { sql } from 'kysely';
 import { z } from 'zod';
 import { fromTypeId } from '#kernel';
@@ -266,6 +272,30 @@ for (const adapter of testedAdapters()) {
       );
       const plan = rows.map((row) => row['QUERY PLAN']).join('\n');
       assert.ok(plan.includes('webhook_deliveries_failed') && !plan.includes('Seq Scan'), plan);
+    });
+
+    test('who may not read events decides nothing about where they go', async () => {
+      const { key } = await all.tenant();
+      const made = await create(key);
+      const scoped = await call(key, 'POST', '/v1/keys', {
+        name: 'blind',
+        role: 'admin',
+        scopes: ['webhooks:write'],
+      });
+      const blind = createdApiKey.parse(scoped.body).key;
+      const refused = [
+        await call(blind, 'POST', '/v1/webhooks', { url: receiver.url, event_types: ['*'] }),
+        await call(blind, 'PATCH', `/v1/webhooks/${made.id}`, { url: 'https://203.0.114.7/other' }),
+        await call(blind, 'PATCH', `/v1/webhooks/${made.id}`, { event_types: ['*'] }),
+      ];
+      for (const answer of refused) {
+        assert.equal(answer.status, 403, answer.text);
+        assert.match(answer.text, /events:read/);
+      }
+      const kept = await read(key, made.id);
+      assert.deepEqual([kept.url, kept.event_types], [receiver.url, ['security.alerted.v1']]);
+      const paused = await call(blind, 'PATCH', `/v1/webhooks/${made.id}`, { enabled: false });
+      assert.equal(paused.status, 200, paused.text);
     });
 
     test('at most fifty webhooks also where many are made at once', async () => {

@@ -11,7 +11,7 @@ import {
   testWebhook,
 } from '@stoa/contracts';
 import { creatingTenantRoute, type Route, type RouteReply, tenantRoute } from '#http';
-import { actingTenant, versionTag } from '#kernel';
+import { actingTenant, requirePermission, type TenantPrincipal, versionTag } from '#kernel';
 import type { DeliveryStore } from './deliveries.ts';
 import type { EndpointStore } from './endpoints.ts';
 
@@ -21,11 +21,12 @@ export function webhookRoutes(endpoints: EndpointStore, deliveries: DeliveryStor
 
 function endpointRoutes(store: EndpointStore): Route[] {
   return [
-    creatingTenantRoute(createWebhook, async ({ body }, principal, context, keep) =>
-      store.create(actingTenant(principal, context), body, (tx, made) =>
+    creatingTenantRoute(createWebhook, async ({ body }, principal, context, keep) => {
+      requireReader(principal);
+      return store.create(actingTenant(principal, context), body, (tx, made) =>
         keep(tx, versioned(201, made, { location: `/v1/webhooks/${made.id}` })),
-      ),
-    ),
+      );
+    }),
     tenantRoute(listWebhooks, async ({ query }, principal, context) => ({
       status: 200,
       body: await store.list(actingTenant(principal, context), {
@@ -37,6 +38,7 @@ function endpointRoutes(store: EndpointStore): Route[] {
       versioned(200, await store.read(actingTenant(principal, context), params.id)),
     ),
     tenantRoute(changeWebhook, async ({ params, body }, principal, context) => {
+      if (body.url !== undefined || body.event_types !== undefined) requireReader(principal);
       const by = actingTenant(principal, context);
       return versioned(200, await store.change(by, params.id, body, context.ifMatch));
     }),
@@ -54,6 +56,11 @@ function endpointRoutes(store: EndpointStore): Route[] {
       ),
     ),
   ];
+}
+
+/** Who decides where events go could as well read them. */
+function requireReader(principal: TenantPrincipal): void {
+  requirePermission(principal, 'events:read');
 }
 
 function deliveryRoutes(store: DeliveryStore): Route[] {

@@ -63,7 +63,7 @@ function describeValues(subject: () => Database): void {
       sql`select ${bytes}::bytea as bytes, ${text}::text as text, ${at}::timestamptz as at, '1901-01-01 00:00+00'::timestamptz as old,
         '2026-02-28'::date as day, ${first}::uuid as id, ${JSON.stringify([1, { a: null }])}::jsonb as list,
         ${{ b: [true] }}::json as object, ${true}::bool as yes, ${null}::text as nothing, ${1.5}::float8 as half, '12'::xid8 as xid,
-        'infinity'::timestamptz as never`,
+        'infinity'::timestamptz as never, ${new Date(-8_640_000_000_000_000)}::timestamptz as ever`,
     );
     assert.deepEqual(row, {
       bytes,
@@ -79,6 +79,7 @@ function describeValues(subject: () => Database): void {
       half: 1.5,
       xid: '12',
       never: new Date(8_640_000_000_000_000),
+      ever: new Date(-8_640_000_000_000_000),
     });
   });
 

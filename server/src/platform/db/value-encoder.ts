@@ -44,6 +44,15 @@ export function encodeParameter(value: unknown): EncodedParameter {
   return value instanceof Utf8Text ? value.bytes : encodeText(value);
 }
 
+const largestDateMs = 8_640_000_000_000_000;
+
+/** The largest and the smallest Date stand for infinity (value-parsers.ts), whose years PostgreSQL would refuse. */
+function encodeDate(value: Date): string {
+  const ms = value.getTime();
+  if (Math.abs(ms) === largestDateMs) return ms > 0 ? 'infinity' : '-infinity';
+  return value.toISOString();
+}
+
 function encodeText(value: unknown): string | null {
   switch (typeof value) {
     case 'string':
@@ -59,7 +68,7 @@ function encodeText(value: unknown): string | null {
       if (Array.isArray(value)) return encodeArray(value);
       if (value instanceof Uint8Array)
         return `\\x${Buffer.from(value.buffer, value.byteOffset, value.byteLength).toString('hex')}`;
-      if (value instanceof Date) return value.toISOString();
+      if (value instanceof Date) return encodeDate(value);
       return checkText(JSON.stringify(value));
     default:
       throw new TypeError(`a ${typeof value} cannot be a parameter`);

@@ -159,6 +159,8 @@ function createApp(
     routerOptions: { maxParamLength: 1_024 },
     http: {
       maxHeaderSize: settings.maximumHeaderBytes,
+      // Of two Authorization headers Node would take the first, and a proxy before us perhaps the other.
+      joinDuplicateHeaders: true,
       requireHostHeader: false,
       headersTimeout: settings.headersTimeoutMs,
       connectionsCheckingInterval: 1_000,

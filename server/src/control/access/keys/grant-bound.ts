@@ -28,7 +28,8 @@ export async function requireUnlimited(
   shown: string | null,
 ): Promise<void> {
   if (shown === keyId || !(await hasKeyLimits(tx, tenantId, keyId))) return;
-  const message = 'A key that has rate limits of its own makes and rotates no other; use a key without.';
+  const message =
+    'A key that has rate limits of its own makes no other, and nobody who signs in; use a key without.';
   throw new AppError('permission_denied', message);
 }
 

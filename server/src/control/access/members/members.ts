@@ -20,7 +20,7 @@ import {
   shownCaller,
   throughDoor,
 } from '../caller.ts';
-import { boundsOf, requireWithinOwnGrant } from '../keys/grant-bound.ts';
+import { boundsOf, type HasKeyLimits, requireUnlimited, requireWithinOwnGrant } from '../keys/grant-bound.ts';
 import type { KeyHandle } from '../keys/keys.sql.ts';
 import { namingTaken } from '../taken.ts';
 import { type MemberRoles, projectsFrom } from './member-role.ts';
@@ -39,6 +39,7 @@ import { memberKeyTold, memberTold } from './told.ts';
 export interface MemberStoreDeps {
   readonly db: Database;
   readonly clock: Clock;
+  readonly hasKeyLimits: HasKeyLimits;
   /** Called after the commit of a change of a member, with its keys; awaited before the answer goes out. */
   readonly onChanged: (changed: {
     readonly tenantId: string;
@@ -117,7 +118,7 @@ export function createMemberStore(deps: MemberStoreDeps): MemberStore {
 }
 
 async function create<Answer>(
-  { db, clock }: MemberStoreDeps,
+  { db, clock, hasKeyLimits }: MemberStoreDeps,
   caller: KeyCaller,
   body: CreateMemberBody,
   answer: (tx: KeyHandle, made: MemberObject) => Promise<Answer>,
@@ -136,6 +137,7 @@ async function create<Answer>(
     throughDoor(db, caller, reason, async (tx, tenantId) => {
       await requireLivingTenant(tx, tenantId);
       requireGrantable(caller, await ownBounds(tx, caller), values);
+      await requireSignInAllowed(hasKeyLimits, tx, caller, values);
       const made = { tenantId, memberId, createdBy: creatorOf(caller), createdAt: new Date(clock.now()) };
       const row = await insertMember(tx, made, values);
       await appendEvents(tx, [memberTold(null, row, shownCaller(caller))]);
@@ -151,7 +153,7 @@ async function create<Answer>(
 
 /** Runs `decide` on the locked row and writes what it answers; null leaves the row as it is. */
 async function changeLocked(
-  { db, onChanged }: MemberStoreDeps,
+  { db, onChanged, hasKeyLimits }: MemberStoreDeps,
   call: { caller: KeyCaller; memberId: string; action: string; ifMatch: string | null },
   decide: (row: MemberRow, own: Bounds) => MemberValues | null,
 ): Promise<MemberObject> {
@@ -164,6 +166,7 @@ async function changeLocked(
       requireVersion(ifMatch, Number(found.version));
       const values = decide(found, await ownBounds(tx, caller));
       if (values === null) return { row: found, keys: null };
+      if (values.removedAt === null) await requireSignInAllowed(hasKeyLimits, tx, caller, values);
       const changed = await updateMember(tx, tenantId, uuid, values);
       const touched = isSameGrant(found, changed) ? [] : await touchMemberKeys(tx, tenantId, uuid);
       const by = shownCaller(caller);
@@ -223,6 +226,17 @@ function requireGrantable(caller: KeyCaller, own: Bounds, values: MemberValues):
       scopes: null,
       ...unbounded,
     });
+}
+
+/** One who signs in by an issuer has tokens, whose use is counted apart from the key that made him. */
+async function requireSignInAllowed(
+  hasKeyLimits: HasKeyLimits,
+  tx: KeyHandle,
+  caller: KeyCaller,
+  { externalId }: MemberValues,
+): Promise<void> {
+  if (caller.kind === 'operator' || externalId === null) return;
+  await requireUnlimited(hasKeyLimits, tx, caller.principal, null);
 }
 
 /** A member as the wire shows it. */

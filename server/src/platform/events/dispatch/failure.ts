@@ -92,7 +92,7 @@ export function failureOf(thrown: unknown): Failure {
   const said = isError ? fieldOf(thrown, 'message') : thrown;
   const message = storable(textOf(said), messageLimit);
   const code = isError ? codeOf(thrown) : 'handler_failed';
-  const shown = thrown instanceof AppError ? thrown.publicMessage : message;
+  const shown = isError && thrown instanceof AppError ? thrown.publicMessage : message;
   return {
     code,
     message,
