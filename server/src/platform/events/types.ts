@@ -73,7 +73,8 @@ interface ConsumerBasics {
   /**
    * Asked first, of events that are told once for their key (`request.completed.v1`), of which there may be very many:
    * what it leaves out is passed over before it is read or written down. The events are committed, so a reading that
-   * begins now sees what was there when they happened. Where it rejects, all are wanted. Default: everything is wanted.
+   * begins now sees what was there when they happened. Answers some of the very objects that it was given. Where it rejects, all are
+   * wanted. Default: everything is wanted.
    */
   pickWanted?(events: readonly LoggedEvent[]): Promise<readonly LoggedEvent[]>;
 }
