@@ -5,9 +5,13 @@
  * `node --test --test-isolation=none` would do almost the same, but it drops the error of a file that throws
  * after its first test was declared: half of that file's tests are gone and the run is green (seen in 24.21).
  */
-import { test } from 'node:test';
+import { before, test } from 'node:test';
 import { pathToFileURL } from 'node:url';
 import { markerPrefix } from './records.ts';
+
+const loaded = Promise.withResolvers<void>();
+// Where the process is ended with its tests, those of the first file would end it while the next is being loaded.
+before(() => loaded.promise);
 
 for (const file of process.argv.slice(2)) {
   let failure: Error | undefined;
@@ -20,3 +24,4 @@ for (const file of process.argv.slice(2)) {
     if (failure) throw failure;
   });
 }
+loaded.resolve();

@@ -60,6 +60,12 @@ test('a hook that throws is a failure though all tests passed', async () => {
   assert.deepEqual(failuresOf(hook), ['group @ hook.test.ts:3: Error: planted in a hook']);
 });
 
+test('a file that takes long to load is waited for, though the tests before it have ended', async () => {
+  const both = await run(['sound', 'slow-load'], { forceExit: true });
+  assert.deepEqual(failuresOf(both), []);
+  assert.equal(both.passed, 5);
+});
+
 test('a file without a test is a failure, alone and among others', async () => {
   assert.deepEqual(failuresOf(await run(['empty'])), ['loading @ empty.test.ts:1: this file holds no test']);
   const group = await run(['sound', 'empty'], { forceExit: true });
