@@ -90,7 +90,7 @@ export function createControlPlane(
       fileLifecycle(input, registry),
       registry.lifecycle,
     ],
-    health: [access.health, registry.health, prices.health],
+    health: [...access.health, registry.health, prices.health],
   };
 }
 

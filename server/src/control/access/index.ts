@@ -73,7 +73,7 @@ export interface AccessModule {
   readonly tasks: readonly TimerTask[];
   /** In every process that authenticates. `stop` writes the last uses that are not written yet. */
   readonly lifecycle: Lifecycle;
-  readonly health: HealthPart;
+  readonly health: readonly HealthPart[];
 }
 
 /** Keys, members, access tokens, authentication and idempotency. See README.md. */
@@ -115,7 +115,7 @@ export function createAccess(given: AccessDeps, settings: AccessSettings = {}): 
     ],
     tasks: [...tasksOf(deps), ...tokens.tasks],
     lifecycle: createLifecycle({ ...deps, tenantKeys, operatorKeys, tokens }, poll, settings),
-    health: { name: 'access', isHealthy: () => poll.isHealthy },
+    health: [{ name: 'access', isHealthy: () => poll.isHealthy }, tokens.health],
   };
 }
 

@@ -3,7 +3,7 @@ import { hearChanges } from '#cache';
 import type { Database, SystemHandle } from '#db';
 import type { GuardedClient, Route } from '#http';
 import type { TimerTask } from '#jobs';
-import type { Clock, Logger, Sealer, TenantPrincipal } from '#kernel';
+import type { Clock, HealthPart, Logger, Sealer, TenantPrincipal } from '#kernel';
 import type { KnownRefused } from './authentication/authenticator.ts';
 import type { KeyDirectory } from './authentication/key-directory.ts';
 import type { UnknownCredentials } from './authentication/unknown-credentials.ts';
@@ -59,6 +59,8 @@ export interface TokenParts {
   start(): Promise<void>;
   stop(): Promise<void>;
   readonly cachedTokens: () => number;
+  /** `master_key`: unhealthy where the database's secrets were sealed under another one. */
+  readonly health: HealthPart;
 }
 
 const topic = 'access.token';
@@ -112,6 +114,7 @@ export function createTokenParts(deps: TokenPartsDeps, settings: TokenSettings):
       revocations.forgetBefore(clock.now());
     }),
     cachedTokens: () => cache.size,
+    health: { name: 'master_key', isHealthy: () => signingKeys.isSealOurs },
   };
 }
 

@@ -7,7 +7,7 @@ import {
 } from 'node:crypto';
 import { maximumTokenSeconds } from '@stoa/contracts';
 import type { Database } from '#db';
-import { AppError, type Clock, type Sealer } from '#kernel';
+import { AppError, type Clock, type Logger, type Sealer } from '#kernel';
 import type { VerificationKey } from './jws.ts';
 import { ownAlgorithm } from './own-token.ts';
 import {
@@ -37,6 +37,7 @@ export interface SigningKeysDeps {
   readonly db: Database;
   readonly clock: Clock;
   readonly sealer: Sealer;
+  readonly logger: Logger;
 }
 
 export interface SigningKeysSettings {
@@ -65,12 +66,21 @@ export class SigningKeys {
   readonly #deps: SigningKeysDeps;
   readonly #periodMs: number;
   #known: readonly KnownKey[] = [];
+  #isSealOurs = true;
   #missedAtMs = -Infinity;
   #loading: Promise<void> | null = null;
 
   constructor(deps: SigningKeysDeps, settings: SigningKeysSettings = {}) {
     this.#deps = deps;
     this.#periodMs = settings.periodMs ?? dayMs;
+  }
+
+  /**
+   * False where the latest key was sealed under another master key than this process's, and so, likely, was everything else
+   * that is secret in this database. By the last reading; true where there is no key yet.
+   */
+  get isSealOurs(): boolean {
+    return this.#isSealOurs;
   }
 
   /** The key of that id where it may have signed a token that is valid now; reads the table for an unknown one. */
@@ -92,9 +102,7 @@ export class SigningKeys {
   /** What signs now. Throws `database_unavailable` where there is none in memory and none can be made. */
   async current(): Promise<CurrentKey> {
     const current = await this.#requireCurrent();
-    const { key_id: keyId, private_key: sealed } = current.row;
-    current.opened ??= createPrivateKey(this.#deps.sealer.open(sealed, placeOf(keyId)));
-    return { keyId, key: current.opened };
+    return { keyId: current.row.key_id, key: this.#open(current) };
   }
 
   /** Public keys, previous, current and next, in the order of their making. Rejects like `current`. */
@@ -129,6 +137,28 @@ export class SigningKeys {
   async #read(): Promise<void> {
     const rows = await this.#deps.db.withSystem('key-lookup', selectSigningKeys);
     this.#known = rows.map((row) => this.#keyOf(row.key_id) ?? knownKey(row));
+    this.#judgeSeal(this.#known.at(-1));
+  }
+
+  #open(known: KnownKey): KeyObject {
+    const { key_id: keyId, private_key: sealed } = known.row;
+    known.opened ??= createPrivateKey(this.#deps.sealer.open(sealed, placeOf(keyId)));
+    return known.opened;
+  }
+
+  #judgeSeal(latest: KnownKey | undefined): void {
+    const wasOurs = this.#isSealOurs;
+    try {
+      if (latest !== undefined) this.#open(latest);
+      this.#isSealOurs = true;
+    } catch (error) {
+      this.#isSealOurs = false;
+      if (wasOurs)
+        this.#deps.logger.error(
+          { err: error },
+          'the secrets in this database were sealed under another STOA_MASTER_KEY than that of this process: set the same in each',
+        );
+    }
   }
 
   #keyOf(keyId: string): KnownKey | undefined {

@@ -416,3 +416,21 @@ test('"not before" is kept for 10,000 end users at the most; then for all, which
   assert.equal(await tryToken(here, token.token), '401 token_revoked');
   assert.equal(refusedAs(await revoke({ end_user: 'one more' })), 'let in');
 });
+
+test('a process with another master key than the database was sealed under says so; one with the same is well', async () => {
+  await newToken((await newKey(await newTenant())).key);
+  const seals = ({ access }: ControlPlane): boolean | undefined =>
+    access.health.find(({ name }) => name === 'master_key')?.isHealthy();
+  const strange = await openControlPlane(database.db, {
+    masterKey: Buffer.alloc(32, 8),
+    access: { issuer: () => issuer },
+  });
+  const same = await openControlPlane(database.db, { masterKey, access: { issuer: () => issuer } });
+  try {
+    for (const plane of [strange, same]) await plane.access.lifecycle.start();
+    assert.deepEqual([seals(strange), seals(same)], [false, true]);
+  } finally {
+    await strange.close();
+    await same.close();
+  }
+});
