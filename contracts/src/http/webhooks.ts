@@ -129,7 +129,8 @@ export const createWebhook = endpoint({
   method: 'POST',
   path: '/v1/webhooks',
   summary:
-    'Have events sent to an endpoint. The answer holds the secret that its signatures are made with, this once',
+    'Have events sent to an endpoint. The answer holds the secret that its signatures are made with, this once. Needs ' +
+    '`events:read` as well',
   access: { permission: 'webhooks:write' },
   body: z.strictObject({
     url,
@@ -187,7 +188,9 @@ export const changeWebhook = endpoint({
   listener: 'public',
   method: 'PATCH',
   path: '/v1/webhooks/{id}',
-  summary: 'Change a webhook. Enabled again it starts anew: what failed is redelivered only on demand',
+  summary:
+    'Change a webhook. Enabled again it starts anew: what failed is redelivered only on demand. Another URL or other ' +
+    'types need `events:read` as well',
   access: { permission: 'webhooks:write' },
   params: webhookParams,
   body: z

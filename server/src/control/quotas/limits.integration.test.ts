@@ -297,6 +297,16 @@ test('a key with limits of its own makes no key, is shown no other, and loosens 
   const path = `/v1/members/${memberObject.parse(member.body).id}`;
   const signing = await plane.open('PATCH', path, { key, body: { external_id: 'm@idp' } });
   assert.deepEqual([signing.status, errorIn(signing).code], [403, 'permission_denied']);
+  const renamed = async (id: string) =>
+    plane.open('PATCH', `/v1/members/${id}`, { key, body: { name: 'n' } });
+  const made = await plane.open('POST', '/v1/members', {
+    key: adminKey,
+    body: { name: 'o', role: 'viewer', external_id: 'o@idp' },
+  });
+  const { id: signingIn } = memberObject.parse(made.body);
+  assert.equal((await renamed(signingIn)).status, 200, 'a name lets nobody do more');
+  const promoted = await plane.open('PATCH', `/v1/members/${signingIn}`, { key, body: { role: 'admin' } });
+  assert.deepEqual([promoted.status, errorIn(promoted).code], [403, 'permission_denied']);
   const removed = await plane.open('DELETE', path, { key });
   assert.ok(removed.status < 300, removed.text);
   const rotated = await plane.open('POST', `/v1/keys/${bound.id}/rotate`, { key, body: {} });

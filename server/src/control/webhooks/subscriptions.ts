@@ -1,5 +1,5 @@
-import { everyEventType } from '@stoa/contracts';
 import type { Database } from '#db';
+import { isSubscribed } from './public-events.ts';
 import { selectSubscriptions } from './webhooks.sql.ts';
 
 /** Who subscribes to what, of some tenants. */
@@ -43,16 +43,9 @@ export function createSubscriptions(db: Pick<Database, 'withSystem'>): AskSubscr
 
 async function read(db: Pick<Database, 'withSystem'>, tenantIds: readonly string[]): Promise<Subscribed> {
   const rows = await db.withSystem('webhook-fan-out', (tx) => selectSubscriptions(tx, tenantIds));
-  const types = new Map<string, Set<string>>();
-  for (const { tenant_id: tenantId, event_types: subscribed } of rows) {
-    const known = types.get(tenantId);
-    if (known === undefined) types.set(tenantId, new Set(subscribed));
-    else for (const type of subscribed) known.add(type);
-  }
+  const byTenant = Map.groupBy(rows, (row) => row.tenant_id);
   return {
-    wants(tenantId, type) {
-      const of = types.get(tenantId);
-      return of !== undefined && (of.has(type) || of.has(everyEventType));
-    },
+    wants: (tenantId, type) =>
+      byTenant.get(tenantId)?.some((row) => isSubscribed(row.event_types, type)) ?? false,
   };
 }

@@ -1,5 +1,6 @@
 import { AppError } from '#kernel';
 import type { EncodedParameter } from './session.ts';
+import { largestDateMs } from './value-parsers.ts';
 
 /**
  * A text parameter that is UTF-8 already, so that a large one is never a string: the parameter must be a text to the
@@ -43,8 +44,6 @@ function encodeArray(values: readonly unknown[]): string {
 export function encodeParameter(value: unknown): EncodedParameter {
   return value instanceof Utf8Text ? value.bytes : encodeText(value);
 }
-
-const largestDateMs = 8_640_000_000_000_000;
 
 /** The largest and the smallest Date stand for infinity (value-parsers.ts), whose years PostgreSQL would refuse. */
 function encodeDate(value: Date): string {

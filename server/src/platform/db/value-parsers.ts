@@ -21,7 +21,8 @@
 
 export type ValueParser = (text: string) => unknown;
 
-const largestDateMs = 8_640_000_000_000_000;
+/** The largest Date stands for infinity, the smallest for -infinity. */
+export const largestDateMs = 8_640_000_000_000_000;
 const timestampPattern =
   /^(\d{4,})-(\d\d)-(\d\d) (\d\d:\d\d:\d\d)(?:\.(\d+))?([+-]\d\d)(?::?(\d\d))?(?::\d\d)?( BC)?$/;
 

@@ -166,7 +166,7 @@ async function changeLocked(
       requireVersion(ifMatch, Number(found.version));
       const values = decide(found, await ownBounds(tx, caller));
       if (values === null) return { row: found, keys: null };
-      if (values.removedAt === null) await requireSignInAllowed(hasKeyLimits, tx, caller, values);
+      if (!isSameAccess(found, values)) await requireSignInAllowed(hasKeyLimits, tx, caller, values);
       const changed = await updateMember(tx, tenantId, uuid, values);
       const touched = isSameGrant(found, changed) ? [] : await touchMemberKeys(tx, tenantId, uuid);
       const by = shownCaller(caller);
@@ -193,6 +193,15 @@ async function changeLocked(
 function isSameGrant(before: MemberRow, after: MemberRow): boolean {
   return (
     before.role === after.role && before.projects === after.projects && before.removed_at === after.removed_at
+  );
+}
+
+/** Whether who may sign in as the member, and what he may then, stays. */
+function isSameAccess(before: MemberRow, after: MemberValues): boolean {
+  return (
+    before.external_id === after.externalId &&
+    before.role === after.role &&
+    before.projects === after.projects
   );
 }
 
